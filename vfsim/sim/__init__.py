@@ -1,0 +1,6 @@
+"""Floor 1: the engine. Tasks, CPUs, contexts, the clock, the scheduler seam and the trace.
+
+Read in this order: ``state`` (the few words everything shares), ``task``, ``context`` (what is
+held, as an interned state), ``machine`` (one simulated world and the one function that suspends),
+``scheduler`` (what code inside a task calls), ``cpu``, ``clock``, ``shared``, ``trace``.
+"""

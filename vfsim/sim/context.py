@@ -1,0 +1,377 @@
+"""What a task holds, as an interned state.
+
+A `Ctx` is a node of an automaton: the chain of lock classes (with subclass and mode), interrupt and
+preemption states, RCU sections and "this method may not block" marks that a task has entered, in
+order.  Entering something is one dictionary hit, ``t.ctx = t.ctx.next[key]``.  A hit means that
+this very situation was judged before in this world.  Only a miss calls `enter`, which asks the
+machine's judge and then remembers the transition.
+
+Nodes are process-wide and know *classes*; the *instances* are on the task's held stack, an
+immutable linked list ``(entry, below)``.  Both grow and shrink together: each entry on the held
+stack has exactly one key in the chain, except a `Pin` whose key is 0.
+
+A key is ``class index << 7 | subclass << 4 | mode``: 8 subclasses, and the mode bits below.
+Transitions (``next``) are per world, so that a replay meets the same misses: the machine clears
+those it touched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vfsim.sim.state import K
+
+if TYPE_CHECKING:
+    from vfsim.sim.task import Task
+
+SHARED = 1  # read mode
+TRY = 2  # a trylock: adds no order, cannot deadlock
+IRQ = 4  # taken together with interrupts off
+BH = 8  # taken together with softirqs off
+MODE = 15
+SUBCLASS_SHIFT = 4
+CLASS_SHIFT = 7
+
+Held = tuple[Any, Any]
+"""One link of the held stack: (entry, the link below or None)."""
+
+
+class LockClass:
+    """A class of locks: what the order rules are about.
+
+    Attributes:
+        name: as reports print it; two locks of one name and kind are one class.
+        kind: "mutex", "rwsem", "spinlock", ... or a pseudo kind (see `EFFECTS`).
+        sleeps: acquiring may sleep, so it is forbidden in atomic context.
+        spins: holding it disables preemption.
+        reads: its shared mode may be taken recursively (rwlock), so that read inside read is no
+            deadlock.
+        owner: who made it: "kernel", "filesystem" or "test" (decides blame); filled by the judge
+            when first seen.
+    """
+
+    __slots__ = ("index", "kind", "name", "owner", "recursive_read", "sleeps", "spins")
+    all: list[LockClass] = []
+    _by_name: dict[tuple[str, str], LockClass] = {}
+
+    def __init__(
+        self, name: str, kind: str, sleeps: bool, spins: bool, recursive_read: bool
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.sleeps = sleeps
+        self.spins = spins
+        self.recursive_read = recursive_read
+        self.owner = ""
+        self.index = len(LockClass.all)
+        LockClass.all.append(self)
+
+    @classmethod
+    def get(
+        cls,
+        name: str,
+        kind: str,
+        *,
+        sleeps: bool = False,
+        spins: bool = False,
+        recursive_read: bool = False,
+    ) -> LockClass:
+        """The class of that name and kind, made on first use."""
+        found = cls._by_name.get((name, kind))
+        if found is None:
+            if not isinstance(name, str) or not name:
+                raise TypeError(
+                    f"a lock needs the name of its class, a non-empty string, got {name!r}"
+                )
+            found = cls._by_name[name, kind] = cls(name, kind, sleeps, spins, recursive_read)
+        return found
+
+    @property
+    def key(self) -> int:
+        return self.index << CLASS_SHIFT
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} class {self.name}>"
+
+
+def key_name(key: int) -> str:
+    """How reports spell a key: ``i_rwsem/1 (shared)``."""
+    cls = LockClass.all[key >> CLASS_SHIFT]
+    sub = key >> SUBCLASS_SHIFT & 7
+    mode = " (shared)" if key & SHARED else ""
+    return f"{cls.name}{f'/{sub}' if sub else ''}{mode}"
+
+
+def nested(key: int, subclass: int) -> int:
+    """Never sleeps.  The key of a lock class with a subclass, 0 to 7."""
+    if not 0 <= subclass <= 7:
+        raise ValueError(f"a lock class has subclasses 0 to 7, not {subclass!r}")
+    return key | subclass << SUBCLASS_SHIFT
+
+
+class Pin:
+    """A mark on the held stack: what lies below was held by a caller and must stay as it is.
+
+    ``key`` is the context key that was entered with it (a "may not block" mark) or 0; ``releases``
+    names the locks that may be released across it.  The contract's call sites are pins.
+    """
+
+    __slots__ = ("key",)
+    is_pin = True
+    key: int
+
+    def may_release(self, lock: object, task: Task) -> bool:
+        """Whether the pinned call was promised to release that lock."""
+        return False
+
+
+class PseudoLock:
+    """A state on the held stack that is no lock: interrupts off, an RCU read section ..."""
+
+    __slots__ = ("cls", "key")
+    is_pin = False
+
+    def __init__(self, name: str) -> None:
+        self.cls = LockClass.get(name, name)
+        self.key = self.cls.key
+
+    owner = None
+
+    @property
+    def name(self) -> str:
+        return self.cls.name
+
+    def __repr__(self) -> str:
+        return self.cls.name
+
+
+PREEMPT_OFF = PseudoLock("preemption off")
+IRQ_OFF = PseudoLock("interrupts off")
+BH_OFF = PseudoLock("softirqs off")
+RCU = PseudoLock("rcu_read_lock")
+NOBLOCK = PseudoLock("may not block")
+SOFTIRQ = PseudoLock("softirq context")
+HARDIRQ = PseudoLock("hardirq context")
+CALLS = PseudoLock("filesystem method")
+
+
+class Ctx:
+    """One interned chain of what is held.  See the module's docstring.
+
+    Attributes:
+        parent, key: the chain without its innermost entry, and that entry's key.
+        nosleep: sleeping is forbidden here.  nopreempt: the CPU belongs to this task.
+        irqs_off, bh_off: interrupts (softirqs) are not delivered on this CPU.
+        in_irq: 0 task, 1 softirq, 2 hardirq.  rcu: depth of read sections.
+        mask: one bit per (class, subclass) held.
+    """
+
+    __slots__ = (
+        "bh_off", "cold", "in_irq", "irqs_off", "key", "mask", "next", "nopreempt", "nosleep",
+        "parent", "rcu", "rel",
+    )  # fmt: skip
+
+    def __init__(self, parent: Ctx | None, key: int) -> None:
+        self.next: dict[int, Ctx] = {}
+        self.rel: dict[int, Ctx] = {}
+        self.cold: dict[int, Ctx] = {}
+        self.parent: Ctx = parent  # type: ignore[assignment]
+        self.key = key
+        if parent is None:
+            self.mask = self.in_irq = self.rcu = 0
+            self.nosleep = self.nopreempt = self.irqs_off = self.bh_off = False
+            return
+        cls = LockClass.all[key >> CLASS_SHIFT]
+        kind = cls.kind
+        self.mask = parent.mask | 1 << (key >> SUBCLASS_SHIFT)
+        hard, soft = kind == HARDIRQ.cls.kind, kind == SOFTIRQ.cls.kind
+        irq = bool(key & IRQ) or kind == IRQ_OFF.cls.kind or hard
+        bh = bool(key & BH) or kind == BH_OFF.cls.kind or hard or soft
+        atomic = cls.spins or irq or bh or kind == PREEMPT_OFF.cls.kind
+        self.in_irq = 2 if hard else 1 if soft and parent.in_irq < 2 else parent.in_irq
+        self.rcu = parent.rcu + (kind == RCU.cls.kind)
+        self.irqs_off = parent.irqs_off or irq
+        self.bh_off = parent.bh_off or bh
+        self.nopreempt = parent.nopreempt or atomic
+        self.nosleep = parent.nosleep or atomic or kind in (RCU.cls.kind, NOBLOCK.cls.kind)
+
+    def chain(self) -> list[int]:
+        """The keys of the chain, outermost first."""
+        keys = []
+        node = self
+        while node.parent is not None:
+            keys.append(node.key)
+            node = node.parent
+        return keys[::-1]
+
+    def __repr__(self) -> str:
+        return " > ".join(map(key_name, self.chain())) or "nothing held"
+
+
+def _cold(node: Ctx, key: int) -> Ctx:
+    """The node for ``key`` inside ``node``, whether judged in this world or not."""
+    found = node.cold.get(key)
+    if found is None:
+        found = node.cold[key] = Ctx(node, key)
+    return found
+
+
+def enter(node: Ctx, key: int, lock: object = None) -> Ctx:
+    """Never sleeps.  ``key`` is entered inside ``node`` for the first time in this world.
+
+    It is judged, then remembered.  ``lock`` is the instance at hand, for the judge's report.
+    """
+    found = _cold(node, key)
+    machine = K.machine
+    if machine.trace is not None:  # it remembers what it saw, so that every entry is recorded
+        if machine.trace.entered(K.cur, found, lock):
+            machine.judge.entering(node, key, lock)
+        return found
+    machine.judge.entering(node, key, lock)
+    node.next[key] = found
+    machine.touched.append(node)
+    return found
+
+
+_loaded: list[Ctx] = []
+
+
+def load(touched: list[Ctx]) -> None:
+    """A world begins to run: make the transitions its own, forgetting those of the world before.
+
+    ``touched`` are the nodes whose transitions this world has learned.
+    """
+    global _loaded
+    if _loaded is not touched:
+        for node in _loaded:
+            node.next.clear()
+        _loaded.clear()
+        _loaded = touched
+
+
+def without(node: Ctx, depth: int, instead: int = 0) -> Ctx:
+    """The chain without its ``depth``-th key from the top, or with another ``instead``.
+
+    A release out of order, or a change of mode.  Cached like ``next``; nothing is judged, because
+    what stays was judged before.
+    """
+    place = instead << 8 | depth
+    found = node.rel.get(place)
+    if found is None:
+        keys = []
+        rest = node
+        for _ in range(depth):
+            keys.append(rest.key)
+            rest = rest.parent
+        found = rest.parent
+        for key in (instead, *reversed(keys)) if instead else reversed(keys):
+            found = _cold(found, key)
+        node.rel[place] = found
+    return found
+
+
+def find(task: Task, lock: object) -> tuple[int, Held] | None:
+    """Where the task holds ``lock``: how many keys lie above it, and its link.
+
+    Returns None, after telling the judge, if the task does not hold it.  Each pin above that did
+    not promise its release is told to the judge, too.
+    """
+    depth = 0
+    pins: list[Any] = []
+    link = task.held
+    while link is not None:
+        entry = link[0]
+        if entry is lock:
+            for pin in pins:
+                if not pin.may_release(lock, task):
+                    K.machine.judge.pinned(task, lock, pin)
+            return depth, link
+        if entry.is_pin:
+            pins.append(entry)
+        if not entry.is_pin or entry.key:
+            depth += 1
+        link = link[1]
+    K.machine.judge.not_held(task, lock)
+    return None
+
+
+def release(task: Task, lock: object) -> bool:
+    """Never sleeps.  Take ``lock`` off the task's held stack where it is not on top.
+
+    Returns False, after telling the judge, if the task does not hold it.  A release across a pin
+    that did not promise it is told to the judge and still carried out, so that the run can go on.
+    """
+    place = find(task, lock)
+    if place is None:
+        return False
+    depth, link = place
+    before = task.ctx
+    task.ctx = after = without(before, depth)
+    _lift(task, link)
+    if before.irqs_off is not after.irqs_off or before.bh_off is not after.bh_off:
+        K.machine.judge.exposed(task)
+    return True
+
+
+def unpin(task: Task, pin: Pin) -> None:
+    """Never sleeps.  Take a pin off the held stack, if it is there, and leave everything else."""
+    depth = 0
+    link = task.held
+    while link is not None and link[0] is not pin:
+        if not link[0].is_pin or link[0].key:
+            depth += 1
+        link = link[1]
+    if link is not None:
+        if pin.key:
+            task.ctx = without(task.ctx, depth)
+        _lift(task, link)
+
+
+def _lift(task: Task, link: Held) -> None:
+    """Take one link out of the held stack."""
+    above = []
+    top = task.held
+    while top is not link and top is not None:
+        above.append(top[0])
+        top = top[1]
+    rest = link[1]
+    for entry in reversed(above):
+        rest = (entry, rest)
+    task.held = rest
+
+
+def change_mode(task: Task, lock: object, mode: int) -> bool:
+    """Never sleeps.  Give a held lock further mode bits, where it is on the held stack.
+
+    Returns False, after telling the judge, if the task does not hold it.
+    """
+    place = find(task, lock)
+    if place is None:
+        return False
+    depth, _ = place
+    node = task.ctx
+    for _ in range(depth):
+        node = node.parent
+    task.ctx = without(task.ctx, depth, node.key | mode)
+    return True
+
+
+ROOT = Ctx(None, 0)
+HARDIRQ_ROOT = _cold(ROOT, HARDIRQ.key)
+SOFTIRQ_ROOT = _cold(ROOT, SOFTIRQ.key)
+
+
+def held_entries(task: Task) -> list[tuple[Any, int]]:
+    """(lock, key) for everything the task holds, innermost first; pins are left out."""
+    found = []
+    link = task.held
+    node = task.ctx
+    while link is not None:
+        entry = link[0]
+        if not entry.is_pin:
+            found.append((entry, node.key))
+            node = node.parent
+        elif entry.key:
+            node = node.parent
+        link = link[1]
+    return found
