@@ -1,0 +1,39 @@
+"""Floor 2: the kernel's locks, each named and used as in Linux.
+
+`waitqueue` carries the difficulty of waiting; everything that sleeps is a few lines on top of it or
+of `vfsim.sim.scheduler.block`.  Every lock takes the name of its *class* first: order rules are
+about classes.  A lock knows its ``owner`` (None if free or disowned), has ``is_locked()``,
+``statistics()`` and a telling ``repr``.
+
+Every acquire is the same few steps, written out in each lock because calls cost more than they
+explain: a scheduling point, a transition of the task's context (a dictionary hit, or the judge), a
+wait if the lock is taken, and a push on the held stack.
+"""
+
+from vfsim.locks.bitlock import BitLock, SleepBit
+from vfsim.locks.completion import Completion
+from vfsim.locks.lockref import LockRef
+from vfsim.locks.mutex import Mutex
+from vfsim.locks.rcu import call_rcu, rcu_read, rcu_read_lock, rcu_read_unlock, synchronize_rcu
+from vfsim.locks.rwsem import RwSem
+from vfsim.locks.seqlock import SeqCount, SeqLock
+from vfsim.locks.spinlock import SpinLock
+from vfsim.locks.waitqueue import WaitQueue
+
+__all__ = [
+    "BitLock",
+    "Completion",
+    "LockRef",
+    "Mutex",
+    "RwSem",
+    "SeqCount",
+    "SeqLock",
+    "SleepBit",
+    "SpinLock",
+    "WaitQueue",
+    "call_rcu",
+    "rcu_read",
+    "rcu_read_lock",
+    "rcu_read_unlock",
+    "synchronize_rcu",
+]

@@ -1,0 +1,160 @@
+"""The mutex: one owner, who may sleep; waiters sleep too.
+
+States: free (``owner`` None) → owned → free.  Not recursive.  As in Linux v4.10 a release wakes one
+waiter, which must take the lock itself and may be overtaken; which waiter is a choice.  One that
+was overtaken goes to the head of the queue, and the next release hands it the lock: nobody starves.
+
+Invariant: if a task is queued and not yet woken, somebody owns the mutex or a woken task is on its
+way to it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vfsim.sim.context import TRY, LockClass, enter, nested, release
+from vfsim.sim.scheduler import block
+from vfsim.sim.state import K
+
+if TYPE_CHECKING:
+    from vfsim.sim.task import Task
+
+
+def overtaken(waiters: list[Task], lock: object) -> int:
+    """Never sleeps.  How many at the head of a queue were overtaken once, and are served next."""
+    n = 0
+    while n < len(waiters) and waiters[n].woken is lock:
+        n += 1
+    return n
+
+
+class Mutex:
+    """A sleeping lock with one owner (Linux: ``struct mutex``).
+
+    Args:
+        name: its lock class.
+        tried: somebody asks whether it is locked (trylock), so its release is a scheduling point.
+    """
+
+    __slots__ = ("key", "name", "owner", "waiters")
+    is_pin = False
+
+    def __init__(self, name: str, *, tried: bool = False) -> None:
+        self.name = name
+        self.key = LockClass.get(name, "mutex", sleeps=True).key
+        self.owner: Task | None = None
+        self.waiters: list[Task] | None = None
+        if tried:
+            self.__class__ = TriedMutex
+
+    def lock(self, subclass: int = 0) -> None:
+        """Sleeps.  Take the mutex; ``subclass`` (0 to 7) marks legal nesting inside one class."""
+        K.left -= 1
+        if not K.left:
+            K.machine.point("lock", self)
+        t = K.cur
+        key = nested(self.key, subclass) if subclass else self.key
+        try:
+            c = t.ctx.next[key]
+        except KeyError:
+            c = enter(t.ctx, key, self)
+        if self.owner is not None:
+            self._wait(t)
+        self.owner = t
+        t.ctx = c
+        t.held = (self, t.held)
+
+    def trylock(self) -> bool:
+        """Never sleeps.  Take the mutex if it is free; returns whether it did."""
+        K.left -= 1
+        if not K.left:
+            K.machine.point("trylock", self)
+        if self.owner is not None:
+            return False
+        t = K.cur
+        key = self.key | TRY
+        try:
+            t.ctx = t.ctx.next[key]
+        except KeyError:
+            t.ctx = enter(t.ctx, key, self)
+        self.owner = t
+        t.held = (self, t.held)
+        return True
+
+    def unlock(self) -> None:
+        """Never sleeps.  Let go, and wake one waiter."""
+        t = K.cur
+        h = t.held
+        if h is not None and h[0] is self:
+            t.held = h[1]
+            t.ctx = t.ctx.parent
+        elif not release(t, self):
+            return
+        self.owner = None
+        if self.waiters is not None:
+            self._wake()
+
+    def _wait(self, t: Task) -> None:
+        """Sleep until it is free or handed over; who was overtaken once is handed it next time."""
+        if self.waiters is None:
+            self.waiters = []
+        self.waiters.append(t)
+        block(self)
+        while self.owner is not None and self.owner is not t:
+            if self.waiters is None:
+                self.waiters = []
+            t.woken = self
+            first = overtaken(self.waiters, self) if self.waiters else 0
+            self.waiters.insert(first, t)
+            block(self)
+        t.woken = None
+
+    def _wake(self) -> None:
+        machine = K.machine
+        waiters = self.waiters
+        if machine.trace is not None:
+            machine.trace.note(K.cur, "unlock", self)
+        if not waiters:
+            if machine.trace is None:
+                self.waiters = None
+        elif waiters[0].woken is self:
+            self.owner = waiters.pop(0)
+            machine.wake(self.owner)
+        else:
+            n = len(waiters)
+            machine.wake(waiters.pop(machine.choose("waiter", n) if n > 1 else 0))
+
+    def watch(self) -> None:
+        """Never sleeps.  Make the next release take the slow path, where a trace notes it."""
+        if self.waiters is None:
+            self.waiters = []
+
+    def is_locked(self) -> bool:
+        """Never sleeps.  Whether anybody owns it."""
+        return self.owner is not None
+
+    def statistics(self) -> dict[str, Any]:
+        """The owner's name and how many wait."""
+        return {"owner": self.owner and self.owner.name, "waiting": len(self.waiters or ())}
+
+    __enter__ = lock
+
+    def __exit__(self, *exc: object) -> None:
+        self.unlock()
+
+    def __repr__(self) -> str:
+        state = f"held by {self.owner.name}" if self.owner is not None else "free"
+        return f"<Mutex {self.name}, {state}, {len(self.waiters or ())} waiting>"
+
+
+class TriedMutex(Mutex):
+    """A mutex whose release is a scheduling point."""
+
+    __slots__ = ()
+
+    def unlock(self) -> None:
+        """Never sleeps.  Let go, and wake one waiter."""
+        K.left -= 1
+        if not K.left:
+            K.machine.point("unlock", self)
+        Mutex.unlock(self)
