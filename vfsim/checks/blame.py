@@ -1,0 +1,132 @@
+"""Whose bug it is: the owner of the offending frame.
+
+==================================  ==============================================================
+the frame stands in                 it belongs to
+==================================  ==============================================================
+``vfsim.sim``, ``locks``,           nobody: skipped
+``checks``, ``explore``
+``vfsim.fs``, ``mm``, ``block``     the kernel
+``vfsim.testing``, ``vfsim.cli``    the test
+anything else (user code, libfs)    the filesystem, if one of its methods runs in this task, the
+                                    task was started by one, or it is an interrupt handler; else
+                                    the test
+==================================  ==============================================================
+
+One kind of kernel frame passes the blame on: a ``vfs_`` helper takes no lock of its own for the
+directory it works on, so whoever calls it from outside the kernel without that lock is the one who
+called the method wrongly.
+
+A filesystem is named with the method of it that runs: ``filesystem ToyDir.create``.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from vfsim.sim.state import K
+from vfsim.sim.trace import is_engine
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from vfsim.checks.contract import Site
+    from vfsim.sim.context import Held
+    from vfsim.sim.task import Task
+
+KERNEL, TEST = "kernel", "test"
+_KERNEL = ("vfsim.fs.", "vfsim.mm.", "vfsim.block.")
+_TEST = ("vfsim.testing.", "vfsim.cli.")
+
+
+class Culprit(NamedTuple):
+    """Whose frame it is, and where: ``file:line``."""
+
+    owner: str
+    where: str
+
+
+def blame(
+    task: Task | None = None, frame: FrameType | None = None, outside: object = None
+) -> Culprit:
+    """Never sleeps.  The owner of the first frame above the engine, from ``frame`` outwards.
+
+    Args:
+        outside: the pin of a call that is looked at from its caller's side.
+    """
+    task = K.cur if task is None else task
+    frame = sys._getframe(1) if frame is None else frame
+    first: FrameType | None = None
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if is_engine(module):
+            frame = frame.f_back
+            continue
+        first = first or frame
+        if not module.startswith(_KERNEL) or not frame.f_code.co_name.startswith("vfs_"):
+            break
+        frame = frame.f_back
+    if first is None:
+        return Culprit(KERNEL, "")
+    if frame is None or frame.f_globals["__name__"].startswith(_KERNEL):
+        return Culprit(KERNEL, place(first))
+    held = task.held if outside is None else below(task.held, outside)
+    module, function = frame.f_globals["__name__"], frame.f_code.co_qualname
+    return Culprit(owner_of(module, function, task, held), place(frame))
+
+
+def owner_of(module: str, function: str, task: Task, held: Held | None) -> str:
+    """Never sleeps.  Whose a function is that ran in ``task`` while it held ``held``."""
+    if module.startswith(_KERNEL):
+        return KERNEL
+    if module.startswith(_TEST):
+        return TEST
+    site = running(held)
+    if site is not None:
+        return site.blamed
+    if task.owner.startswith("filesystem"):
+        return task.owner
+    if task.kind or module.startswith("vfsim.filesystems"):
+        return f"filesystem {function}"
+    return TEST
+
+
+def owner_of_child(creator: Task) -> str:
+    """Never sleeps.  Whose a task is that ``creator`` starts: a method's, if one runs there."""
+    site = innermost(creator)
+    return creator.owner if site is None else site.blamed
+
+
+def innermost(task: Task) -> Site | None:
+    """Never sleeps.  The contract call site that runs in a task, innermost, or None."""
+    return running(task.held)
+
+
+def running(held: Held | None) -> Site | None:
+    """Never sleeps.  The innermost contract call site on a held stack, or None."""
+    while held is not None:
+        if held[0].is_pin:
+            return held[0].site  # type: ignore[no-any-return]
+        held = held[1]
+    return None
+
+
+def below(held: Held | None, pin: object) -> Held | None:
+    """Never sleeps.  What was held before a call began; all of it if the call is not running."""
+    link = held
+    while link is not None:
+        if link[0] is pin:
+            return link[1]  # type: ignore[no-any-return]
+        link = link[1]
+    return held
+
+
+def place(frame: FrameType) -> str:
+    """``file:line`` of a frame, from the repository's root where it is vfsim's."""
+    return f"{short(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def short(filename: str) -> str:
+    """A file's name as reports print it."""
+    inside = filename.rfind("/vfsim/")
+    return filename[inside + 1 :] if inside >= 0 else filename[filename.rfind("/") + 1 :]

@@ -1,0 +1,792 @@
+"""Operations tables: verified when a class is made, checked on every call.
+
+A class that says ``table = "..."`` *declares* a table (see `vfsim.checks.rules`); its methods are
+what the kernel does for a method left out (Linux's NULL).  A class below it *implements* the table:
+each method of the table that it defines, inherits from another implementation or gets from a mixin
+is replaced by a wrapper that was compiled for it (`vfsim.checks.wrapper`) and checks both sides of
+each call (`vfsim.checks.calls`).  Base bodies run bare.
+
+The life of an implementing class::
+
+    class ToyDir(InodeOperations):       # verified: names, parameters, plain functions
+        def create(self, dir, dentry, mode, excl): ...
+    ToyDir.create = other                # verified and wrapped again
+    ToyDir().create = other              # refused: an instance has no methods of its own
+    disable()                            # every class gets its bare functions back
+
+Refused at import, with a sentence that says what to write instead: parameters renamed, missing or
+in another order; misspelt methods; generator and async functions, static and class methods and
+other callables; rows with more or fewer cells than the table has columns; paths that start at no
+parameter or pass a field that the class does not have.
+
+A `Site` is one method of one implementing class.  It counts its calls, and it is the *pin* that a
+running call leaves on the task's held stack: what lies below was held by the caller and must stay
+as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from types import CellType, FunctionType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+from vfsim.checks.blame import KERNEL, short
+from vfsim.checks.rules import (
+    ENTRY,
+    UNSPECIFIED,
+    Cell,
+    Clause,
+    Column,
+    Draft,
+    Hook,
+    Kind,
+    draft_of,
+)
+from vfsim.checks.wrapper import RESERVED, compile_site
+from vfsim.sim.context import NOBLOCK, Pin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+TABLES: dict[str, type[Operations]] = {}
+"""Every table declared so far, by name."""
+
+_enabled = True
+_NULL = object()
+_DECLARES = (
+    "__table_methods__"  # in a class's __dict__: the methods of the tables it implements, by name
+)
+_OWN = "__own_functions__"  # in a class's __dict__: the functions it defines for them itself
+_KERNEL_FLOORS = ("vfsim.fs.", "vfsim.mm.", "vfsim.block.")
+
+
+# -- what is declared ------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Method:
+    """One method of one table, as declared.
+
+    Attributes:
+        params: the parameters' names, without ``self``.
+        row: whether the document gives it a row.  cells: one per column of that row.
+        clauses: everything promised, from cells, annotations and blanket.
+        silent: it returns nothing.  fruitful: it returns something, and None is not meant.
+        listed: it was declared with a row or an annotation, so tables show it.
+        sites: its implementations, in order of definition.
+    """
+
+    table: str
+    name: str
+    fn: Callable[..., Any]
+    params: tuple[str, ...]
+    prototype: str
+    row: bool
+    cells: list[Cell]
+    clauses: list[Clause]
+    hooks: list[Hook]
+    silent: bool
+    fruitful: bool
+    implementer: str
+    listed: bool
+    sites: list[Site] = attrs.field(factory=list, repr=False)
+
+    @property
+    def id(self) -> str:
+        """``TABLE.METHOD``."""
+        return f"{self.table}.{self.name}"
+
+    @property
+    def declared_at(self) -> str:
+        """``file:line`` of the declaration."""
+        code = self.fn.__code__
+        return f"{short(code.co_filename)}:{code.co_firstlineno}"
+
+    @property
+    def entry(self) -> list[Clause]:
+        """What the caller must see to."""
+        return [c for c in self.clauses if c.kind in ENTRY]
+
+    def of(self, *kinds: Kind) -> list[Clause]:
+        """The clauses of these kinds."""
+        return [c for c in self.clauses if c.kind in kinds]
+
+
+class Site(Pin):
+    """One method of one implementing class: counter, pin and what reports say about it.
+
+    Attributes:
+        raw: the function as its author wrote it.
+        checked: the wrapper around it.  counter: the cell in which that counts (see `calls`).
+        quiet: the pin used instead while the method must not sleep.
+    """
+
+    __slots__ = ("checked", "cls", "counter", "method", "quiet", "raw")
+
+    def __init__(self, method: Method, cls: type, raw: Callable[..., Any]) -> None:
+        self.key = 0
+        self.method = method
+        self.cls = cls
+        self.raw = raw
+        self.quiet = Quiet(self)
+        self.checked = compile_site(self)
+        assert self.checked.__closure__ is not None
+        self.counter: CellType = self.checked.__closure__[0]
+
+    @property
+    def calls(self) -> int:
+        """How often the method ran."""
+        return int(self.counter.cell_contents)
+
+    @calls.setter
+    def calls(self, n: int) -> None:
+        self.counter.cell_contents = float(n)
+
+    @property
+    def site(self) -> Site:
+        """Itself: every pin names its site."""
+        return self
+
+    @property
+    def title(self) -> str:
+        """``ToyDir.create``."""
+        return f"{self.cls.__qualname__.replace('<locals>.', '')}.{self.method.name}"
+
+    @property
+    def blamed(self) -> str:
+        """Who is to blame for what the method does."""
+        if self.cls.__module__.startswith(_KERNEL_FLOORS):
+            return KERNEL
+        return f"{self.method.implementer} {self.title}"
+
+    @property
+    def where(self) -> str:
+        """``file:line`` of the method."""
+        code = inspect.unwrap(self.raw).__code__
+        return f"{short(code.co_filename)}:{code.co_firstlineno}"
+
+    def quote(self, rule: str) -> tuple[str, ...]:
+        """How a report quotes a rule: its words, what they mean, where they are declared."""
+        return quote(self.method, rule)
+
+    def __repr__(self) -> str:
+        return f"<{self.title}()>"
+
+
+class Quiet(Pin):
+    """The pin of a call that must not sleep: it enters the "may not block" state with it."""
+
+    __slots__ = ("site",)
+
+    def __init__(self, site: Site) -> None:
+        self.key = NOBLOCK.key
+        self.site = site
+
+    def __repr__(self) -> str:
+        return f"<{self.site.title}(), may not block>"
+
+
+def quote(method: Method, rule: str) -> tuple[str, ...]:
+    """The lines in which a report shows a rule of a method and its place in the contract."""
+    from vfsim.checks.rules import RULES
+
+    lines = []
+    for found in method.cells:
+        if rule in (found.rule, found.prose) and found.doc:
+            lines.append(f'{method.table}, {method.name}, column "{found.column}": "{found.doc}"')
+            lines.append(f"that is: {found.means}")
+    if rule in RULES:
+        lines.append(f"{rule}: {RULES[rule].text}")
+    if not lines:
+        lines = [f"that is: {c.sentence}" for c in method.clauses if c.rule == rule]
+    return (*lines, f"declared at {method.declared_at}")
+
+
+# -- the classes -----------------------------------------------------------------------------------
+
+
+class OperationsType(type):
+    """Sees to it that a method assigned to a class later is checked like one written in it."""
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        if name == "__bases__":
+            raise TypeError(
+                f"{cls.__name__}: its bases cannot be changed any more, make a new class"
+            )
+        methods: dict[str, Method] = cls.__dict__.get(_DECLARES, {})
+        if name not in methods:
+            if isinstance(value, FunctionType):
+                _near_miss(cls, name, methods)
+            super().__setattr__(name, value)
+            return
+        if "table" in cls.__dict__:
+            raise TypeError(
+                f"{cls.__name__}.{name} is the table's own method: override it in a subclass"
+            )
+        cls.__dict__[_OWN][name] = value
+        for heir in _family(cls):
+            _install(heir, (name,))
+
+    def __delattr__(cls, name: str) -> None:
+        if name not in cls.__dict__.get(_OWN, {}):
+            super().__delattr__(name)
+            return
+        del cls.__dict__[_OWN][name]
+        super().__delattr__(name)
+        for heir in _family(cls):
+            _install(heir, (name,))
+
+
+class Operations(metaclass=OperationsType):
+    """The base of every table of operations.
+
+    A table's class sets:
+
+    Attributes:
+        table: its name; this is what makes a class a table.
+        columns: its columns, as in the document.
+        blanket: the document's sentence about blocking that covers all methods.
+        blanket_rule: that sentence's id.
+        implementer: who writes the methods: ``filesystem`` or ``driver``; it stands in the blame.
+
+    An implementing class may set ``filesystem`` to the name under which its calls are counted;
+    without it that is the filesystem type that its module defines.
+    """
+
+    table: ClassVar[str]
+    columns: ClassVar[tuple[Column, ...]] = ()
+    blanket: ClassVar[str] = ""
+    blanket_rule: ClassVar[str] = ""
+    implementer: ClassVar[str] = "filesystem"
+    filesystem: ClassVar[str] = ""
+
+    if not TYPE_CHECKING:
+
+        def __init_subclass__(cls, **kwargs: Any) -> None:
+            super().__init_subclass__(**kwargs)
+            if "table" in cls.__dict__:
+                _declare(cls)
+            else:
+                _implement(cls)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in type(self).__dict__.get(_DECLARES, ()):
+                raise TypeError(
+                    f"{type(self).__name__}.{name} cannot be set on one object: methods "
+                    "belong to the class, where they are checked; make a subclass"
+                )
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def implements(cls, name: str) -> bool:
+        """Never sleeps.  Whether the class has a method of its own (Linux: it is not NULL).
+
+        Raises:
+            TypeError: the table has no such method.
+        """
+        methods = cls.__dict__[_DECLARES]
+        if name not in methods:
+            raise TypeError(f"{cls.__name__} has no method {name!r}")
+        return getattr(cls, name) is not methods[name].fn
+
+
+def methods_of(table: type[Operations]) -> dict[str, Method]:
+    """The methods of a table's class, by name, in order of declaration."""
+    return table.__dict__[_DECLARES]  # type: ignore[no-any-return]
+
+
+# -- declaring a table -----------------------------------------------------------------------------
+
+
+def _declare(cls: type[Operations]) -> None:
+    """Turn a class body into a table."""
+    if not isinstance(cls.table, str) or not cls.table.isidentifier():
+        raise TypeError(
+            f"{cls.__name__}.table is the table's name, an identifier, not {cls.table!r}"
+        )
+    methods = _inherited(cls)
+    for name, fn in list(vars(cls).items()):
+        draft = draft_of(fn)
+        if draft is None and (name.startswith("_") or not isinstance(fn, FunctionType)):
+            continue
+        if draft is None and name in methods:
+            raise TypeError(
+                f"{cls.__name__}.{name}: an extended table cannot change a row, only add some"
+            )
+        methods[name] = _method(cls, cls.table, name, fn, draft)
+    type.__setattr__(cls, _DECLARES, methods)
+    type.__setattr__(cls, _OWN, {})
+    TABLES[cls.table] = cls
+
+
+def _inherited(cls: type) -> dict[str, Method]:
+    """The methods of the tables that a class's bases declare or implement."""
+    found: dict[str, Method] = {}
+    for base in reversed(cls.__bases__):
+        for name, method in getattr(base, _DECLARES, {}).items():
+            other = found.get(name)
+            if other is not None and other.table != method.table:
+                raise TypeError(
+                    f"{cls.__name__} cannot implement {other.table} and {method.table} at once: "
+                    f"both have a method {name}(); make two classes"
+                )
+            found[name] = method
+    return found
+
+
+def _method(
+    cls: type[Operations], table: str, name: str, fn: Any, declared: Draft | None
+) -> Method:
+    """Verify one declaration and give its cells and clauses their places."""
+    draft = declared or Draft()
+    title = f"{cls.__name__}.{name}"
+    _plain(title, fn)
+    params = _parameters(title, fn)
+    cells = _cells(cls, title, params, draft)
+    method = Method(
+        table=table,
+        name=name,
+        fn=fn,
+        params=params,
+        prototype=draft.prototype,
+        row=bool(draft.words),
+        cells=cells,
+        clauses=[],
+        hooks=draft.hooks,
+        silent=fn.__annotations__.get("return") in (None, "None")
+        and "return" in fn.__annotations__,
+        fruitful=_is_fruitful(fn),
+        implementer=cls.implementer,
+        listed=declared is not None,
+    )
+    for column, found in zip(cls.columns, cells, strict=False):
+        found.column = column.title
+        found.rule = f"{table}.{name}.{column.title}"
+        for clause in found.clauses:
+            clause.cell = found
+            clause.rule = clause.rule or found.rule
+            method.clauses.append(clause)
+        if not found.means and found.doc:
+            found.means = "; ".join(c.sentence for c in found.clauses) or "either is possible"
+    for clause in draft.clauses:
+        clause.rule = clause.rule or f"{table}.{name}.{_WORDS[clause.kind]}"
+        method.clauses.append(clause)
+    _add_blanket(cls, method)
+    for clause in method.clauses:
+        _verify_clause(title, method, clause)
+    for hook in method.hooks:
+        _known(title, hook.fn.__name__, hook.params, params)
+    return method
+
+
+_WORDS = {
+    Kind.HELD: "must_hold",
+    Kind.SHARED: "must_hold_shared",
+    Kind.NOT_HELD: "must_not_hold",
+    Kind.NOT_EXCLUSIVE: "must_not_hold",
+    Kind.SLEEPABLE: "may_block",
+    Kind.NEVER: "never_blocks",
+    Kind.ACQUIRES: "acquires",
+    Kind.RELEASES: "releases",
+    Kind.GIVES: "gives_ref",
+    Kind.TAKES: "takes_ref",
+    Kind.EXPECTS: "expects",
+    Kind.NO_RCU: "rcu-walk",
+    Kind.UNPROMISED: "not_promised",
+}
+
+
+def _is_fruitful(fn: Any) -> bool:
+    """Whether None, which Python returns where a return was forgotten, is no result of it."""
+    note = fn.__annotations__.get("return")
+    text = note if isinstance(note, str) else getattr(note, "__name__", repr(note))
+    return "None" not in text and text not in ("Any", "bool")
+
+
+def _cells(cls: type[Operations], title: str, params: tuple[str, ...], draft: Draft) -> list[Cell]:
+    """The row, one cell per column."""
+    words = draft.words or ()
+    if words and len(words) != len(cls.columns):
+        raise TypeError(
+            f"{title}: its row has {len(words)} cells, the table has {len(cls.columns)} columns "
+            f"({', '.join(c.title for c in cls.columns)})"
+        )
+    cells = []
+    for column, word in zip(cls.columns, words, strict=False):
+        made = word if isinstance(word, Cell) else Cell(word)
+        if not made.doc:
+            made.status = UNSPECIFIED
+        elif not made.explicit:
+            try:
+                made.clauses = column.clauses(made.doc, params)
+            except TypeError as error:
+                raise TypeError(f"{title}: {error}") from None
+        cells.append(made)
+    return cells
+
+
+def _add_blanket(cls: type[Operations], method: Method) -> None:
+    """ "All may block" covers each method that says nothing else about blocking."""
+    if not cls.blanket or method.of(Kind.SLEEPABLE):
+        return
+    never = method.of(Kind.NEVER)
+    if any(c.when is None for c in never):
+        return
+    unless = never[0].when if never else None
+    method.clauses.append(Clause(Kind.SLEEPABLE, unless=unless, rule=cls.blanket_rule))
+
+
+def _verify_clause(title: str, method: Method, clause: Clause) -> None:
+    path = clause.path
+    if path is not None and path.root not in ("@", "any", "return", *method.params):
+        raise TypeError(
+            f"{title}: {path.text!r} starts at {path.root!r}, which is no parameter; it has "
+            f"({', '.join(method.params)})"
+        )
+    if (
+        path is not None
+        and path.root == "return"
+        and clause.kind not in (Kind.ACQUIRES, Kind.GIVES)
+    ):
+        raise TypeError(f"{title}: {path.text!r} is only known when the method returns")
+    known = (*method.params, "result") if clause.kind is Kind.ACQUIRES else method.params
+    for predicate in (clause.when, clause.unless, clause.test):
+        if predicate is not None:
+            _known(title, predicate.name, predicate.params, known)
+    if path is not None:
+        _verify_steps(title, method, clause, {})
+
+
+def _known(title: str, name: str, wanted: Iterable[str], params: tuple[str, ...]) -> None:
+    unknown = [p for p in wanted if p not in params]
+    if unknown:
+        raise TypeError(
+            f"{title}: {name}() asks for {', '.join(unknown)}, but the method's parameters are "
+            f"({', '.join(params)})"
+        )
+
+
+# -- paths against classes -------------------------------------------------------------------------
+
+
+def verify_paths(classes: Mapping[str, type]) -> dict[str, str]:
+    """Follow every path of every table through the classes' fields, as far as annotations lead.
+
+    A table's page names most classes for the type checker only, so at import the way often ends
+    early.  Once everything is imported, pass all ``classes`` by name.
+
+    Returns:
+        For each path that could not be followed to its end, as ``TABLE.METHOD path``, where the
+        annotations ended, or which class has no such field.
+    """
+    lost = {}
+    for table in TABLES.values():
+        for method in methods_of(table).values():
+            for clause in method.clauses:
+                try:
+                    end = _verify_steps(method.id, method, clause, classes)
+                except TypeError as error:
+                    end = str(error)
+                if end and clause.path is not None:
+                    lost[f"{method.id} {clause.path.text}"] = end
+    return lost
+
+
+def _verify_steps(title: str, method: Method, clause: Clause, classes: Mapping[str, type]) -> str:
+    """Follow one path; returns where the annotations ended, "" if they led to its end."""
+    path = clause.path
+    if path is None or path.root in ("@", "any"):
+        return ""
+    cls = _resolve(method.fn.__annotations__.get(path.root), method.fn.__globals__, classes)
+    at = path.root
+    for step in path.steps:
+        if step.isdigit() or cls is None:
+            return at
+        if not hasattr(cls, step) and not _has_annotation(cls, step):
+            if hasattr(cls, "__dict__") and _is_open(cls):
+                return at
+            close = difflib.get_close_matches(step, dir(cls), 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"{title}: {path.text!r}: a {cls.__name__} has no {step!r}{hint}")
+        at = f"{at}.{step}"
+        cls = _field_type(cls, step, classes)
+    return ""
+
+
+def _is_open(cls: type) -> bool:
+    """Whether objects of a class may have fields that the class does not show."""
+    return any("__slots__" not in vars(k) for k in cls.__mro__[:-1])
+
+
+def _has_annotation(cls: type, name: str) -> bool:
+    return any(name in vars(k).get("__annotations__", {}) for k in cls.__mro__)
+
+
+def _field_type(cls: type, name: str, classes: Mapping[str, type]) -> type | None:
+    for k in cls.__mro__:
+        value = vars(k).get(name)
+        if isinstance(value, property) and value.fget is not None:
+            return _resolve(
+                value.fget.__annotations__.get("return"), value.fget.__globals__, classes
+            )
+        note = vars(k).get("__annotations__", {}).get(name)
+        if note is not None:
+            return _resolve(note, vars(sys.modules[k.__module__]), classes)
+    return None
+
+
+def _resolve(note: Any, names: Mapping[str, Any], classes: Mapping[str, type]) -> type | None:
+    """The class that an annotation names, or None."""
+    if isinstance(note, str):
+        text = note.split("|")[0].strip()
+        note = names.get(text) or classes.get(text)
+    return note if isinstance(note, type) else None
+
+
+# -- implementing a table --------------------------------------------------------------------------
+
+
+def _implement(cls: type[Operations]) -> None:
+    """Verify a class that implements one or more tables, and wrap its methods."""
+    methods = _inherited(cls)
+    own = {name: value for name, value in vars(cls).items() if name in methods}
+    type.__setattr__(cls, _DECLARES, methods)
+    type.__setattr__(cls, _OWN, own)
+    for base in (cls, *_mixins(cls)):
+        for name, value in list(vars(base).items()):
+            if isinstance(value, FunctionType) and name not in methods:
+                _near_miss(cls, name, methods)
+    for name, value in own.items():
+        if draft_of(value) is not None:
+            raise TypeError(
+                f"{cls.__name__}.{name}: its contract stands in {methods[name].table} "
+                f"({methods[name].declared_at}); "
+                "an override inherits it and cannot change it"
+            )
+    _install(cls, methods)
+    for name, value in list(vars(cls).items()):
+        if name not in methods and draft_of(value) is not None:
+            _wrap_helper(cls, name, value)
+
+
+def _mixins(cls: type) -> list[type]:
+    """The plain classes among a class's ancestors."""
+    return [k for k in cls.__mro__ if not isinstance(k, OperationsType) and k is not object]
+
+
+def _family(cls: type) -> list[type[Operations]]:
+    """A class and everything below it, ancestors first."""
+    found: list[Any] = [cls]
+    heirs: list[type] = cls.__subclasses__()
+    for heir in heirs:
+        found += [k for k in _family(heir) if k not in found]
+    return found
+
+
+def _install(cls: type[Operations], names: Iterable[str]) -> None:
+    """Put a checked function into the class for each named method that somebody overrides."""
+    methods = methods_of(cls)
+    for name in names:
+        method = methods[name]
+        raw = _find(cls, name)
+        if raw is _NULL:
+            if name in cls.__dict__:
+                type.__delattr__(cls, name)
+            continue
+        old = next((s for s in method.sites if s.cls is cls), None)
+        if old is None or old.raw is not raw:
+            title = f"{cls.__name__}.{name}"
+            _plain(title, raw)
+            _same_parameters(title, raw, method)
+            if old is not None:
+                method.sites.remove(old)
+            old = Site(method, cls, raw)
+            method.sites.append(old)
+        type.__setattr__(cls, name, old.checked if _enabled else raw)
+
+
+def _find(cls: type, name: str) -> Any:
+    """What implements a method for a class, as written; `_NULL` for the table's own body."""
+    for k in cls.__mro__:
+        if isinstance(k, OperationsType):
+            if name in k.__dict__.get(_OWN, {}):
+                return k.__dict__[_OWN][name]
+            if "table" in k.__dict__ and name in k.__dict__[_DECLARES]:
+                return _NULL
+        elif k is not object and name in vars(k):
+            return vars(k)[name]
+    return _NULL
+
+
+def _wrap_helper(cls: type[Operations], name: str, fn: Any) -> None:
+    """A function with annotations that belongs to no table keeps its own promises."""
+    draft = draft_of(fn)
+    assert draft is not None
+    if draft.words is not None:
+        raise TypeError(f"{cls.__name__}.{name} has a row, but the class has no table = '...'")
+    method = _method(cls, cls.__name__, name, fn, draft)
+    site = Site(method, cls, fn)
+    method.sites.append(site)
+    _helpers.append(site)
+    type.__setattr__(cls, name, site.checked if _enabled else fn)
+
+
+_helpers: list[Site] = []
+
+
+def _plain(title: str, fn: Any) -> None:
+    """Only plain functions can be checked."""
+    if isinstance(fn, (staticmethod, classmethod)):
+        raise TypeError(
+            f"{title} is a {type(fn).__name__}; a method of a table is a plain method with self"
+        )
+    if not isinstance(fn, FunctionType):
+        raise TypeError(
+            f"{title} is {fn!r}; a method of a table is a plain function written with def"
+        )
+    inner = inspect.unwrap(fn)
+    if inspect.isgeneratorfunction(inner):
+        raise TypeError(f"{title} is a generator (it has a yield): calling it would do nothing")
+    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
+        raise TypeError(
+            f"{title} is async: calling it would do nothing; write a plain def, it may simply sleep"
+        )
+
+
+def _parameters(title: str, fn: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a function's parameters, without self."""
+    found = list(inspect.signature(fn).parameters.values())
+    if not found or found[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+        raise TypeError(f"{title} needs self as its first parameter")
+    for p in found[1:]:
+        if (
+            p.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD
+            or p.default is not inspect.Parameter.empty
+        ):
+            raise TypeError(
+                f"{title}: the parameters of a table's method are plain names, {p} is not"
+            )
+        if p.name in RESERVED:
+            raise TypeError(
+                f"{title}: the name {p.name!r} is used by the contract itself; choose another"
+            )
+    return tuple(p.name for p in found[1:])
+
+
+def _same_parameters(title: str, fn: Callable[..., Any], method: Method) -> None:
+    """An override has the table's parameters: same names, same order; more only with defaults."""
+    found = list(inspect.signature(fn).parameters.values())
+    if [p.kind for p in found[-2:]] == [
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+    ]:
+        found = found[
+            :-2
+        ]  # a decorator's (*args, **kwargs): whatever it wraps gets what the table passes
+        if len(found) <= 1:
+            return
+    names = [p.name for p in found if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    extra = names[len(method.params) + 1 :]
+    required = [p.name for p in found if p.default is inspect.Parameter.empty and p.name in extra]
+    required += [p.name for p in found if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if tuple(names[1 : len(method.params) + 1]) != method.params or required or not names:
+        raise TypeError(
+            f"{title}({', '.join(names)}): the parameters of {method.id} are "
+            f"(self, {', '.join(method.params)}); "
+            f"keep their names and order ({method.declared_at})"
+        )
+
+
+def _near_miss(cls: type, name: str, methods: Mapping[str, Method]) -> None:
+    """Refuse a function that looks like a misspelt method: nobody would ever call it."""
+    if name.startswith("_") or not methods or name in methods:
+        return
+    if any(hasattr(base, name) for base in cls.__mro__ if "table" in vars(base)):
+        return
+    flat = name.lower().replace("_", "")
+    close = [m for m in methods if m.replace("_", "") == flat or sorted(m) == sorted(name)]
+    close = close or difflib.get_close_matches(name, list(methods), 1, 0.9)
+    if not close and not any(f"_{m}_" in f"_{name}_" for m in methods):  # do_create() is a helper
+        close = difflib.get_close_matches(name, list(methods), 1, 0.8)
+    if close:
+        raise TypeError(
+            f"{cls.__name__}.{name}() is no method of {methods[close[0]].table}; "
+            f"did you mean {close[0]}()?  "
+            "(A helper's name may begin with an underscore.)"
+        )
+
+
+# -- switching the checks off and on ---------------------------------------------------------------
+
+
+def _sites() -> Iterable[Site]:
+    seen: dict[Method, None] = {}
+    for table in TABLES.values():
+        for method in methods_of(table).values():
+            seen[method] = None
+    for method in seen:
+        yield from method.sites
+    yield from _helpers
+
+
+def enabled() -> bool:
+    """Whether calls are checked."""
+    return _enabled
+
+
+def disable() -> None:
+    """Call every method bare: nothing checked, counted or paid.  Not while a world runs."""
+    _switch(False)
+
+
+def enable() -> None:
+    """Check calls again."""
+    _switch(True)
+
+
+def _switch(on: bool) -> None:
+    global _enabled
+    _enabled = on
+    for site in _sites():
+        type.__setattr__(site.cls, site.method.name, site.checked if on else site.raw)
+
+
+# -- functions in place of classes -----------------------------------------------------------------
+
+
+def checked(table: type[Operations], name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A plain function under the contract of a method: for single function pointers.
+
+    ``checked(BufferHeadOperations, "b_end_io", end_io)`` is ``end_io`` with both sides of each call
+    checked.  The same function gives the same result, so it may be asked for each time.
+    """
+    cached = _functions.get((table, name, fn))
+    if cached is None:
+        method = methods_of(table)[name]
+        _plain(fn.__qualname__, fn)
+
+        def bound(self: Any, *args: Any) -> Any:
+            return fn(*args)
+
+        bound.__wrapped__ = fn  # type: ignore[attr-defined]
+        given = inspect.signature(fn)
+        me = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        bound.__signature__ = given.replace(parameters=[me, *given.parameters.values()])  # type: ignore[attr-defined]
+        if tuple(given.parameters) != method.params:
+            raise TypeError(
+                f"{fn.__qualname__}{inspect.signature(fn)}: the parameters of {method.id} are "
+                f"({', '.join(method.params)}); keep their names and order ({method.declared_at})"
+            )
+        holder = OperationsType(
+            fn.__qualname__, (table,), {"__module__": fn.__module__, name: bound}
+        )
+        cached = _functions[table, name, fn] = getattr(holder(), name)
+    return cached
+
+
+_functions: dict[tuple[type, str, Callable[..., Any]], Callable[..., Any]] = {}

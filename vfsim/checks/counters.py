@@ -1,0 +1,57 @@
+"""The contract's counters as plain numbers, so that a forked process can hand its share to its
+parent.
+
+`vfsim.checks.tables.record` computes coverage from three kinds of counters, which live where they
+are counted: calls of a site, evaluations of a clause and of a rule.  A forked process has the same
+ones in the same order, so a list says it all; adding lists gives exactly what one process would
+have counted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vfsim.checks.contract import TABLES, methods_of
+from vfsim.checks.rules import RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Counts = list[int]
+
+
+def _counters() -> Iterator[tuple[Any, str]]:
+    """Each counter as (what has it, its name), in an order that a fork keeps."""
+    for rule in RULES.values():
+        yield rule, "checked"
+    for cls in TABLES.values():
+        for method in methods_of(cls).values():
+            for site in method.sites:
+                yield site, "calls"
+            for clause in method.clauses:
+                yield clause, "checked"
+
+
+def counts() -> Counts:
+    """All counters."""
+    return [getattr(owner, name) for owner, name in _counters()]
+
+
+def difference(after: Counts, before: Counts) -> Counts:
+    """What was counted in between.
+
+    Raises:
+        ValueError: operations classes were made in between.
+    """
+    if len(after) != len(before):
+        raise ValueError(
+            "operations classes were made while counting: make them at the top of a file"
+        )
+    return [a - b for a, b in zip(after, before, strict=True)]
+
+
+def add_counts(more: Counts) -> None:
+    """Count what another process counted."""
+    for (owner, name), n in zip(_counters(), more, strict=True):
+        if n:
+            setattr(owner, name, getattr(owner, name) + n)

@@ -1,0 +1,371 @@
+"""Which classes are taken inside which: what one situation shows, and the graphs that collect it.
+
+A `Step` is what one transition of the held-state automaton (`vfsim.sim.context`) shows by itself.
+It depends on the chain of classes alone, so it is worked out once per process. Two graphs collect
+steps:
+
+* `Order` is one world's.  It decides: a replay and a shrunken run come to the same verdict.
+* `Known` is the union of everything this process has seen. Most worlds of a campaign repeat what
+  earlier ones did, and what makes no cycle in the union makes none in any world: it says "fine",
+  cheaply, or "look closer".
+
+Shared modes count as exclusive ones, because a queued writer stops a second reader, except for
+classes that may be read recursively: there a reader is stopped by a writer only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from vfsim.sim.context import CLASS_SHIFT, SHARED, SUBCLASS_SHIFT, TRY, Ctx, LockClass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HARD, SOFT = 0, 1
+CONTEXTS = ("hardirq", "softirq")
+
+_CLASS_OF_BIT = CLASS_SHIFT - SUBCLASS_SHIFT
+
+NESTS: dict[str, str] = {}
+"""Classes of which many may be held at once under a lock of another class, by name."""
+
+
+def nest(inner: str, under: str) -> None:
+    """Declare that many locks of class ``inner`` may be held while one of ``under`` is."""
+    NESTS[inner] = under
+
+
+def ordered(cls: LockClass) -> bool:
+    """Whether the order rules are about a class.
+
+    Page locks and their kin are not lock classes in Linux either: they are handed to I/O and taken
+    many at a time. The wait-for graph watches them.
+    """
+    return (cls.sleeps or cls.spins or cls.kind == "seqcount") and cls.kind != "sleepbit"
+
+
+def name_of(bit: int) -> str:
+    """How reports spell a class with its subclass: ``i_rwsem/1``."""
+    cls = LockClass.all[bit >> _CLASS_OF_BIT]
+    note = " (sequence)" if cls.kind == "seqcount" else ""
+    return f"{cls.name}{f'/{bit & 7}' if bit & 7 else ''}{note}"
+
+
+def identity(bit: int) -> str:
+    """A class with its subclass, told apart from others of the same name: ``rwsem i_rwsem/1``."""
+    cls = LockClass.all[bit >> _CLASS_OF_BIT]
+    return f"{cls.kind} {cls.name}/{bit & 7}"
+
+
+# -- what one situation shows ----------------------------------------------------------------------
+
+ASKED_RECURSIVE, HELD_SHARED = 1, 2
+
+
+class Edge(NamedTuple):
+    """``new`` was asked for inside ``held``; ``type`` is a sum of the two flags above."""
+
+    held: int
+    new: int
+    type: int
+
+
+class Use(NamedTuple):
+    """A class was taken in an interrupt (`Step.uses`), or held where one can come (`Step.opens`).
+
+    ``mild``: of a use, it was a recursive read; of an open, it was held shared.
+    """
+
+    bit: int
+    context: int
+    mild: bool
+
+
+class Step:
+    """What one transition shows.
+
+    Attributes:
+        found: the context that was entered.
+        again: the context inside which the same class is held already, if that makes taking it a
+        recursion.
+        epoch, clean: `Known`'s last word on it, and when that was.
+    """
+
+    __slots__ = ("again", "clean", "edges", "epoch", "found", "opens", "uses")
+
+    def __init__(
+        self,
+        found: Ctx,
+        edges: tuple[Edge, ...] = (),
+        uses: tuple[Use, ...] = (),
+        opens: tuple[Use, ...] = (),
+        again: Ctx | None = None,
+    ) -> None:
+        self.found = found
+        self.edges = edges
+        self.uses = uses
+        self.opens = opens
+        self.again = again
+        self.epoch = -1
+        self.clean = False
+
+    @property
+    def bit(self) -> int:
+        return self.found.key >> SUBCLASS_SHIFT
+
+
+def entry_step(found: Ctx) -> Step:
+    """What entering ``found`` from its parent shows."""
+    key = found.key
+    cls = LockClass.all[key >> CLASS_SHIFT]
+    if not ordered(cls):
+        return Step(found)
+    recursive = bool(key & SHARED) and cls.recursive_read
+    if recursive and cls.kind == "seqcount":  # a look, not a hold: no interrupt finds it held
+        opens: tuple[Use, ...] = ()
+    else:
+        opens = tuple(_opens(found, found))
+    if key & TRY:  # waits for nobody: no order, and an interrupt that tries cannot hang
+        return Step(found, opens=opens)
+    uses = tuple(
+        Use(key >> SUBCLASS_SHIFT, c, recursive) for c in (HARD, SOFT) if found.in_irq == 2 - c
+    )
+    return Step(found, tuple(_edges(found, recursive)), uses, opens, _again(found, recursive))
+
+
+def exposure_step(found: Ctx) -> Step:
+    """What it shows that interrupts come back on while everything in ``found`` stays held."""
+    opens: list[Use] = []
+    for node in (found, *_around(found)):
+        if node.parent is not None and ordered(LockClass.all[node.key >> CLASS_SHIFT]):
+            opens += _opens(node, found)
+    return Step(found, opens=tuple(opens))
+
+
+def _around(found: Ctx) -> Iterator[Ctx]:
+    """The ordered locks that are held around a context, innermost first."""
+    node = found.parent
+    while node is not None and node.parent is not None:
+        if ordered(LockClass.all[node.key >> CLASS_SHIFT]):
+            yield node
+        node = node.parent
+
+
+def _edges(found: Ctx, recursive: bool) -> Iterator[Edge]:
+    new = found.key >> SUBCLASS_SHIFT
+    seen = []
+    for node in _around(found):
+        shared = HELD_SHARED if node.key & SHARED else 0
+        edge = Edge(node.key >> SUBCLASS_SHIFT, new, shared | (ASKED_RECURSIVE if recursive else 0))
+        if edge.held != new and edge not in seen:
+            seen.append(edge)
+            yield edge
+
+
+def _again(found: Ctx, recursive: bool) -> Ctx | None:
+    under = NESTS.get(LockClass.all[found.key >> CLASS_SHIFT].name)
+    same = None
+    for node in _around(found):
+        if LockClass.all[node.key >> CLASS_SHIFT].name == under:
+            return None
+        twice = node.key >> SUBCLASS_SHIFT == found.key >> SUBCLASS_SHIFT
+        if same is None and twice and not (recursive and node.key & SHARED):
+            same = node
+    return same
+
+
+def _opens(node: Ctx, state: Ctx) -> Iterator[Use]:
+    """The lock of ``node`` is held in ``state``: which interrupts can come meanwhile."""
+    if not state.irqs_off:
+        yield Use(node.key >> SUBCLASS_SHIFT, HARD, bool(node.key & SHARED))
+        if not state.bh_off:
+            yield Use(node.key >> SUBCLASS_SHIFT, SOFT, bool(node.key & SHARED))
+
+
+# -- everything this process has seen --------------------------------------------------------------
+
+
+class Known:
+    """The union of the steps of every world so far, as bit sets with their transitive closure.
+
+    ``epoch`` grows when something new makes a cycle or an inversion: a step that was fine until
+    then may be the other half of it, and is looked at again when it comes.
+    """
+
+    def __init__(self) -> None:
+        self.entries: dict[Ctx, Step] = {}
+        self.exposures: dict[Ctx, Step] = {}
+        self.epoch = 0
+        self._direct: dict[int, int] = {}
+        self._forward: dict[int, int] = {}
+        self._back: dict[int, int] = {}
+        self._used = [0, 0]
+        self._opened = [0, 0]
+
+    def look(self, step: Step) -> bool:
+        """Learn a step; whether it is fine in every world."""
+        fresh = self._learn(step)
+        clean = not self._suspicious(step)
+        if fresh and not clean:
+            self.epoch += 1
+        step.epoch = self.epoch
+        step.clean = clean
+        return clean
+
+    def _learn(self, step: Step) -> bool:
+        fresh = False
+        for held, new, _ in step.edges:
+            if not self._direct.get(held, 0) >> new & 1:
+                self._add(held, new)
+                fresh = True
+        for sets, uses in ((self._used, step.uses), (self._opened, step.opens)):
+            for bit, context, _ in uses:
+                if not sets[context] >> bit & 1:
+                    sets[context] |= 1 << bit
+                    fresh = True
+        return fresh
+
+    def _add(self, held: int, new: int) -> None:
+        self._direct[held] = self._direct.get(held, 0) | 1 << new
+        above = self._above(held)
+        below = self._below(new)
+        for bit in _bits(above):
+            self._forward[bit] = self._forward.get(bit, 0) | below
+        for bit in _bits(below):
+            self._back[bit] = self._back.get(bit, 0) | above
+
+    def _above(self, bit: int) -> int:
+        return self._back.get(bit, 0) | 1 << bit
+
+    def _below(self, bit: int) -> int:
+        return self._forward.get(bit, 0) | 1 << bit
+
+    def _suspicious(self, step: Step) -> bool:
+        if any(self._forward.get(new, 0) >> held & 1 for held, new, _ in step.edges):
+            return True
+        return any(
+            self._used[c]
+            and self._opened[c]
+            and self._inverts(step, c, self._used[c], self._opened[c])
+            for c in (HARD, SOFT)
+        )
+
+    def _inverts(self, step: Step, context: int, used: int, opened: int) -> bool:
+        """Whether the step may lie between a class used in an interrupt and one left open to it."""
+        return (
+            any(
+                self._above(held) & used and self._below(new) & opened
+                for held, new, _ in step.edges
+            )
+            or any(self._below(bit) & opened for bit, c, _ in step.uses if c == context)
+            or any(self._above(bit) & used for bit, c, _ in step.opens if c == context)
+        )
+
+
+def _bits(mask: int) -> Iterator[int]:
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+# -- what one world has seen -----------------------------------------------------------------------
+
+
+class Order:
+    """The graph of one world, and where each edge and use was first seen.
+
+    A path is *strong* if it can really block: where a class is reached by a recursive read, the
+    path must not go on with that class held shared, because reader and reader get along. An edge
+    that closes a strong cycle is reported and not added: so one bug is not reported over and over,
+    and the graph stays without cycles.
+    """
+
+    def __init__(self) -> None:
+        self.first: dict[tuple[int, int], Step] = {}
+        self.used: dict[
+            tuple[int, int], tuple[bool, Step]
+        ] = {}  # (context, class) -> (mild, first seen)
+        self.opened: dict[tuple[int, int], tuple[bool, Step]] = {}
+        self._types: dict[int, dict[int, int]] = {}  # held -> new -> one bit per type
+        self._told: dict[tuple[int, int, int], None] = {}
+
+    def judge(self, step: Step) -> tuple[list[tuple[Edge, list[int]]], list[tuple[int, list[int]]]]:
+        """Add a step; returns what is wrong with it now.
+
+        First the edges that close a cycle, each with the way back; then the inversions that are
+        new: context, and the path from the class used in an interrupt to the one held with it
+        enabled.
+        """
+        closing = []
+        for edge in step.edges:
+            if self._has(edge):
+                continue
+            back = self._way_back(edge)
+            if back is None:
+                self._add_edge(edge, step)
+            else:
+                closing.append((edge, back))
+        self._add_uses(step)
+        fresh = []
+        for context, path in self._inversions():
+            pair = (context, path[0], path[-1])
+            if pair not in self._told:
+                self._told[pair] = None
+                fresh.append((context, path))
+        return closing, fresh
+
+    def add(self, step: Step) -> None:
+        """Add a step that is known to be fine."""
+        for edge in step.edges:
+            self._add_edge(edge, step)
+        self._add_uses(step)
+
+    def _add_edge(self, edge: Edge, step: Step) -> None:
+        types = self._types.setdefault(edge.held, {})
+        types[edge.new] = types.get(edge.new, 0) | 1 << edge.type
+        self.first.setdefault((edge.held, edge.new), step)
+
+    def _add_uses(self, step: Step) -> None:
+        for table, uses in ((self.used, step.uses), (self.opened, step.opens)):
+            for bit, context, mild in uses:
+                old = table.get((context, bit))
+                if old is None or (old[0] and not mild):
+                    table[context, bit] = (mild, step)
+
+    def _has(self, edge: Edge) -> bool:
+        return bool(self._types.get(edge.held, {}).get(edge.new, 0) >> edge.type & 1)
+
+    def _way_back(self, edge: Edge) -> list[int] | None:
+        """The shortest strong path from ``edge.new`` to ``edge.held``, or None."""
+        for path, weak in self._walk(edge.new, bool(edge.type & ASKED_RECURSIVE)):
+            if path[-1] == edge.held and not (weak and edge.type & HELD_SHARED):
+                return path
+        return None
+
+    def _inversions(self) -> Iterator[tuple[int, list[int]]]:
+        for (context, bit), (mild, _) in self.used.items():
+            ends: list[int] = []
+            for path, weak in self._walk(bit, mild):
+                opened = self.opened.get((context, path[-1]))
+                if opened is not None and not (weak and opened[0]) and path[-1] not in ends:
+                    ends.append(path[-1])
+                    yield context, path
+
+    def _walk(self, start: int, weak: bool) -> Iterator[tuple[list[int], bool]]:
+        """Breadth first along strong paths: each with whether a recursive read reached its end."""
+        queue = [([start], weak)]
+        seen = {(start, weak): None}
+        for path, weak in queue:
+            yield path, weak
+            for new, types in self._types.get(path[-1], {}).items():
+                for type in range(4):
+                    state = (new, bool(type & ASKED_RECURSIVE))
+                    if (
+                        types >> type & 1
+                        and not (weak and type & HELD_SHARED)
+                        and state not in seen
+                    ):
+                        seen[state] = None
+                        queue.append(([*path, new], state[1]))
