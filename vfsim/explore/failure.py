@@ -1,0 +1,131 @@
+"""Failures: every report comes from one replay with the full trace.
+
+An exploring run records its deviations and nothing else.  When it breaks a rule, `report_run` runs
+it again from them, traced, and makes report and token while that world still stands.  If the replay
+is not the run, nothing that it could say would be worth anything: that is `EngineError`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from vfsim.checks import report
+from vfsim.explore import identity
+from vfsim.explore.execute import Run, execute
+from vfsim.explore.parallel import Batch, EngineError
+from vfsim.explore.strategies.replay import Replay
+from vfsim.explore.token import Token
+from vfsim.explore.watch import INTERRUPTED, TIMED_OUT
+from vfsim.sim.trace import Trace
+
+if TYPE_CHECKING:
+    from vfsim.sim.errors import Violation
+    from vfsim.sim.machine import Machine
+
+WHOSE_FAULT = (
+    "This is a bug of vfsim, unless the scenario or the filesystem keeps something from one run to "
+    "the next, or uses time, random numbers, id() or the order of a set"
+)
+
+
+@attrs.define
+class Failure:
+    """One bug: the violation, and the run that showed it first.
+
+    Attributes:
+        violation: what was broken.
+        token: brings the run back.
+        report: five parts and columns, from a replay of that run.
+        scenario, schedule: where it was found.
+        count: in how many schedules it was seen.
+    """
+
+    violation: Violation
+    token: str
+    report: str
+    scenario: str
+    schedule: int
+    count: int = 1
+
+    def as_dict(self) -> dict[str, str]:
+        """The failure in the words of the JSON documents."""
+        v = self.violation
+        return {
+            "rule": v.rule,
+            "kind": v.kind,
+            "blamed": v.blamed,
+            "where": v.where,
+            "summary": v.summary,
+            "token": self.token,
+            "report": self.report,
+        }
+
+
+def report_run(batch: Batch, index: int, run: Run, violations: list[Violation]) -> list[Failure]:
+    """Replay a run with the full trace and report some of its violations.
+
+    Raises:
+        EngineError: the replay differs from the run.
+    """
+    program = batch.program
+    trace = Trace()
+    replay = Replay(run.deviations)
+    wanted = {v.signature for v in violations}
+    failures: list[Failure] = []
+
+    def look(machine: Machine) -> None:
+        token = _token(batch, index, run, replay, trace)
+        for violation in machine.violations:
+            if violation.signature in wanted:
+                text = str(attrs.evolve(token, rule=violation.rule, blamed=violation.blamed))
+                told = report.render(machine, violation, text)
+                failures.append(Failure(violation, text, told, program.name, index))
+
+    batch.watch.begin()
+    again = execute(program, replay, trace, batch.max_steps, look)
+    if INTERRUPTED in again.violations:
+        return []
+    divergence = replay.finish()
+    if (divergence or not run.same_as(again)) and not _timed_out(run, again):
+        raise EngineError(
+            f"the replay of schedule {index} of {program.name} differs from the run: "
+            f"{divergence or _what_differs(run, again)}.  {WHOSE_FAULT}"
+        )
+    return failures
+
+
+def _token(batch: Batch, index: int, run: Run, replay: Replay, trace: Trace) -> Token:
+    program = batch.program
+    return Token(
+        target=program.target,
+        scenario=program.name,
+        options=program.options,
+        seed=batch.seed,
+        schedule=index,
+        sources=identity.sources(program.target),
+        engine=identity.engine(),
+        fingerprint=trace.digest()[:8],
+        max_steps=batch.max_steps,
+        deviations=tuple(run.deviations),
+        expected=tuple(replay.met),
+    )
+
+
+def _timed_out(run: Run, again: Run) -> bool:
+    """Whether the watchdog stopped both: it strikes at another moment each time."""
+    return all(any(v.rule == TIMED_OUT for v in r.violations) for r in (run, again))
+
+
+def _what_differs(run: Run, again: Run) -> str:
+    one, other = run.deviations, again.deviations
+    if one != other:
+        at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+        number = min(len(one), len(other)) if at is None else at
+        return f"the choices differ from number {number + 1} on"
+    first = [f"{v.rule} ({v.blamed})" for v in run.violations]
+    then = [f"{v.rule} ({v.blamed})" for v in again.violations]
+    if first != then:
+        return f"it found {', '.join(first) or 'nothing'} and then {', '.join(then) or 'nothing'}"
+    return f"it took {run.steps} steps and then {again.steps}"

@@ -1,0 +1,150 @@
+"""Work in several processes, with the results of one.
+
+`in_order` runs numbered pieces of work and yields what they return in the order of their numbers;
+whoever consumes them decides when to stop.  A piece depends on its number only, so ``--jobs``
+changes nothing but the time.  What pieces count of the contract's coverage is added up in the
+parent.
+
+Processes are forked, because a scenario may be a function that cannot be sent.  No task is alive at
+that moment.
+
+`Batch` is the schedules of one exploration as such pieces: the strategy of a schedule is made from
+(seed, number, expected length), all fixed before the first parallel one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+
+from vfsim.checks.counters import Counts, add_counts, counts, difference
+from vfsim.explore.execute import Run, execute
+from vfsim.explore.watch import INTERRUPTED, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from vfsim.explore.program import Program
+    from vfsim.explore.strategies import Maker
+    from vfsim.sim.trace import Trace
+
+R = TypeVar("R")
+
+CHUNK = 20
+"""Schedules between two looks at whether there were enough: also what is one piece of work."""
+
+
+class EngineError(Exception):
+    """vfsim's own fault: a run could not be repeated, or a process died."""
+
+
+def in_order(work: Callable[[int, Watch], R], pieces: int, jobs: int, watch: Watch) -> Iterator[R]:
+    """What ``work`` returns for each number below ``pieces``, in order, until Ctrl-C.
+
+    Raises:
+        EngineError: one of the processes died.
+    """
+    if jobs > 1 and pieces > 1:
+        yield from _forked(work, pieces, min(jobs, pieces), watch)
+        return
+    for number in range(pieces):
+        if watch.interrupted:
+            return
+        yield work(number, watch)
+
+
+_work: Callable[[int, Watch], Any]
+"""In a forked process: what it does."""
+
+
+def _forked(work: Callable[[int, Watch], R], pieces: int, jobs: int, watch: Watch) -> Iterator[R]:
+    global _work
+    _work = work
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), _begin)
+    waiting: deque[Future[tuple[R, Counts]]] = deque()
+    try:
+        for number in range(pieces):
+            waiting.append(pool.submit(_piece, number))
+            if len(waiting) > 2 * jobs:
+                yield _collect(waiting.popleft())
+            if watch.interrupted:
+                return
+        while waiting and not watch.interrupted:
+            yield _collect(waiting.popleft())
+    except BrokenProcessPool:
+        raise EngineError("one of the processes that shared the work died; try --jobs 1") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _collect(future: Future[tuple[R, Counts]]) -> R:
+    result, counted = future.result()
+    add_counts(counted)
+    return result
+
+
+def _begin() -> None:
+    """In a new process: Ctrl-C is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _piece(number: int) -> tuple[Any, Counts]:
+    """In a forked process: one piece of work, and what it covered."""
+    before = counts()
+    with Watch() as watch:
+        result = _work(number, watch)
+    return result, difference(counts(), before)
+
+
+# -- the schedules of one exploration --------------------------------------------------------------
+
+
+@attrs.define
+class Batch:
+    """What one exploration runs: the same for each of its schedules.
+
+    Attributes:
+        make: makes a schedule's strategy from its seed and the expected length.
+        length: how many points a run is expected to pass; learned from the first schedules.
+        watch: keeps runaway schedules and Ctrl-C in hand.
+    """
+
+    program: Program
+    make: Maker
+    seed: int
+    length: int
+    max_steps: int
+    watch: Watch
+
+    def one(self, index: int, trace: Trace | None = None, watch: Watch | None = None) -> Run:
+        """Run schedule number ``index``."""
+        (watch or self.watch).begin()
+        strategy = self.make(self.seed << 32 | index, self.length)
+        return execute(self.program, strategy, trace, self.max_steps)
+
+    def cut(self, run: Run) -> bool:
+        """Whether Ctrl-C was pressed by now, so that this run may be incomplete."""
+        return self.watch.interrupted or INTERRUPTED in run.violations
+
+
+def batches(batch: Batch, start: int, stop: int, jobs: int) -> Iterator[list[Run]]:
+    """The runs numbered from ``start`` to ``stop``, in order, some at a time."""
+
+    def chunk(number: int, watch: Watch) -> list[Run]:
+        first = start + number * CHUNK
+        runs = []
+        for index in range(first, min(first + CHUNK, stop)):
+            run = batch.one(index, None, watch)
+            runs.append(run if jobs == 1 or run.violations else run.slim())
+            if watch.interrupted:
+                break
+        return runs
+
+    return in_order(chunk, -(-(stop - start) // CHUNK), jobs, batch.watch)

@@ -1,0 +1,109 @@
+"""A token again: the same run with the full trace, and how sure one can be that it is the same.
+
+`replay` never raises because the run differs: it says so in `Replayed`.  What a difference means
+depends on what changed since the token was made.  Nothing changed: vfsim is broken (or the target
+has a memory of its own).  The target
+changed: the author mended or moved something, and the replay did what it could.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from vfsim.checks import report
+from vfsim.explore import identity
+from vfsim.explore.execute import Run, execute
+from vfsim.explore.failure import WHOSE_FAULT, Failure
+from vfsim.explore.parallel import EngineError
+from vfsim.explore.strategies.replay import Replay
+from vfsim.explore.watch import Watch
+from vfsim.sim.trace import Trace
+
+if TYPE_CHECKING:
+    from vfsim.explore.program import Program
+    from vfsim.explore.token import Token
+    from vfsim.sim.machine import Machine
+
+
+@attrs.define
+class Replayed:
+    """What came of a token.
+
+    Attributes:
+        token: the token.
+        run: the run.
+        failures: everything it found, reported.
+        divergence: where the run first left the recorded one, as a sentence, or "".
+        changed: what is not as it was when the token was made: "the target", "vfsim", both, or "".
+        exact: the whole trace is the recorded one.
+        interrupted: it ended because of Ctrl-C.
+    """
+
+    token: Token
+    run: Run
+    failures: list[Failure]
+    divergence: str
+    changed: str
+    exact: bool
+    interrupted: bool = False
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether the violation that the token was made for came again."""
+        wanted = (self.token.rule, self.token.blamed)
+        return any((f.violation.rule, f.violation.blamed) == wanted for f in self.failures)
+
+    @property
+    def broken(self) -> str:
+        """Why this replay proves a bug of vfsim, or ""."""
+        if self.changed or self.interrupted:
+            return ""
+        if self.divergence:
+            return f"the run went astray {self.divergence}"
+        if self.token.rule and not self.reproduced:
+            return f"{self.token.rule} was found then and is not found now"
+        return "" if self.exact else "the trace is not the recorded one"
+
+    def check(self) -> None:
+        """Raises: EngineError if the replay should have been exact and was not."""
+        if self.broken:
+            raise EngineError(
+                f"the replay differs although nothing changed: {self.broken}.  {WHOSE_FAULT}"
+            )
+
+
+def replay(token: Token, program: Program) -> Replayed:
+    """Run a token of a program again."""
+    trace = Trace()
+    strategy = Replay(token.deviations, token.expected)
+    failures: list[Failure] = []
+    text = str(token)
+
+    def look(machine: Machine) -> None:
+        for violation in machine.violations:
+            told = report.render(machine, violation, text)
+            failures.append(Failure(violation, text, told, program.name, token.schedule))
+
+    with Watch() as watch:
+        watch.begin()
+        run = execute(program, strategy, trace, token.max_steps or None, look)
+    return Replayed(
+        token=token,
+        run=run,
+        failures=failures,
+        divergence=strategy.finish(),
+        changed=_changed(token),
+        exact=run.digest[: len(token.fingerprint)] == token.fingerprint,
+        interrupted=watch.interrupted,
+    )
+
+
+def _changed(token: Token) -> str:
+    what = []
+    if token.sources != identity.sources(token.target):
+        what.append("the target")
+    if token.engine != identity.engine():
+        what.append("vfsim")
+    return " and ".join(what)
