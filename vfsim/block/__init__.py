@@ -1,0 +1,95 @@
+"""Floor 4, lowest part: disks, their queues, and buffers.
+
+Read in this order: ``bio`` (one request), ``queue``, ``disk`` (the hardware), ``device`` (opening
+one), ``buffer`` (one block in memory), ``operations`` (the contract with drivers and with
+``b_end_io``).
+"""
+
+from vfsim.block.bio import FLUSH, READ, SECTOR_SIZE, WRITE, Bio, bio_endio
+from vfsim.block.buffer import (
+    BufferHead,
+    bread,
+    brelse,
+    end_buffer_read_sync,
+    end_buffer_write_sync,
+    get_bh,
+    getblk,
+    invalidate_bdev,
+    ll_rw_block,
+    lock_buffer,
+    mark_buffer_dirty,
+    put_bh,
+    sb_bread,
+    sb_find_get_block,
+    sb_getblk,
+    set_buffer_uptodate,
+    submit_bh,
+    sync_blockdev,
+    sync_dirty_buffer,
+    trylock_buffer,
+    unlock_buffer,
+    wait_on_buffer,
+    write_dirty_buffer,
+)
+from vfsim.block.device import (
+    FMODE_EXCL,
+    FMODE_READ,
+    FMODE_WRITE,
+    BlockDevice,
+    add_disk,
+    blkdev_get,
+    blkdev_put,
+    sb_set_blocksize,
+    set_blocksize,
+)
+from vfsim.block.disk import RamDisk
+from vfsim.block.operations import BlockDeviceOperations, BufferHeadOperations
+from vfsim.block.queue import RequestQueue, blkdev_issue_flush, submit_bio, submit_bio_wait
+
+__all__ = [
+    "FLUSH",
+    "FMODE_EXCL",
+    "FMODE_READ",
+    "FMODE_WRITE",
+    "READ",
+    "SECTOR_SIZE",
+    "WRITE",
+    "Bio",
+    "BlockDevice",
+    "BlockDeviceOperations",
+    "BufferHead",
+    "BufferHeadOperations",
+    "RamDisk",
+    "RequestQueue",
+    "add_disk",
+    "bio_endio",
+    "blkdev_get",
+    "blkdev_issue_flush",
+    "blkdev_put",
+    "bread",
+    "brelse",
+    "end_buffer_read_sync",
+    "end_buffer_write_sync",
+    "get_bh",
+    "getblk",
+    "invalidate_bdev",
+    "ll_rw_block",
+    "lock_buffer",
+    "mark_buffer_dirty",
+    "put_bh",
+    "sb_bread",
+    "sb_find_get_block",
+    "sb_getblk",
+    "sb_set_blocksize",
+    "set_blocksize",
+    "set_buffer_uptodate",
+    "submit_bh",
+    "submit_bio",
+    "submit_bio_wait",
+    "sync_blockdev",
+    "sync_dirty_buffer",
+    "trylock_buffer",
+    "unlock_buffer",
+    "wait_on_buffer",
+    "write_dirty_buffer",
+]
