@@ -1,0 +1,387 @@
+"""Walking trees of dentries, and getting rid of those that nobody uses.
+
+A walk (`d_walk`) visits every dentry below one, under its d_lock, and starts over if a rename ran
+meanwhile; the second time it keeps renames out.  All throwing away has two steps, because a dentry
+cannot be killed inside a walk:
+
+1. collect: take unused dentries off the LRU onto a private list (DCACHE_SHRINK_LIST), under d_lock;
+2. `shrink_dentry_list`: kill those of the list that are still unused, and then the ancestors they
+    kept alive.
+
+Between the steps anybody may find and use a dentry of the list, or kill it: then whoever has the
+list only frees it.
+
+The counterpart of ``d_walk``, ``shrink_dentry_list`` and their users in ``fs/dcache.c`` of v4.10.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vfsim.checks.lifetime import note_ref, report_leak
+from vfsim.fs.dentry import (
+    DCACHE_DENTRY_KILLED,
+    DCACHE_GENOCIDE,
+    DCACHE_LRU_LIST,
+    DCACHE_MAY_FREE,
+    DCACHE_MOUNTED,
+    DCACHE_REFERENCED,
+    DCACHE_SHRINK_LIST,
+    DENTRY_D_LOCK_NESTED,
+    Dentry,
+    d_drop,
+    d_drop_locked,
+    d_lru_del,
+    dcache,
+    dentry_free,
+    dentry_kill_locked,
+    dentry_path,
+    dget_dlock,
+    dput,
+)
+from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
+from vfsim.sim.scheduler import cond_resched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vfsim.fs.super import SuperBlock
+
+D_WALK_CONTINUE, D_WALK_QUIT, D_WALK_NORETRY, D_WALK_SKIP = range(4)
+"""What a walk shall do next: go on, stop, go on but never start over, or leave out the children."""
+
+
+class _Retry(Exception):
+    """A rename ran during the walk."""
+
+
+def d_walk(start: Dentry, visit: Callable[[Dentry], int]) -> None:
+    """Never sleeps.  Call ``visit`` on ``start`` and on everything below, each under its d_lock,
+    parents first.
+
+    Args:
+        start: the caller holds a reference on it.
+        visit: returns one of D_WALK_*; it may see a dentry twice if the walk starts over, and must
+            not sleep.
+
+    Takes ``rename_lock`` (its sequence, then the lock) and d_locks, two at a time.  Source:
+    ``d_walk``.
+    """
+    rename_lock = dcache().rename_lock
+    seq = rename_lock.read_begin()
+    try:
+        if _walk(start, visit, lambda: rename_lock.read_retry(seq)):
+            return
+    except _Retry:
+        pass
+    rename_lock.lock_excl()
+    _walk(start, visit, lambda: False)
+    rename_lock.unlock_excl()
+
+
+def _walk(start: Dentry, visit: Callable[[Dentry], int], moved: Callable[[], bool]) -> bool:
+    """Never sleeps.  One pass; False (or _Retry, from inside the tree) if it must be made again."""
+    retry = True
+    todo = [start]
+    rcu_read_lock()
+    try:
+        while todo:
+            this = todo.pop()
+            below: list[Dentry] = []
+            with this.d_lock:
+                if retry and moved():
+                    raise _Retry
+                if this is start:
+                    answer = visit(this)
+                    if answer in (D_WALK_QUIT, D_WALK_SKIP):
+                        return True
+                    retry = retry and answer != D_WALK_NORETRY
+                for child in tuple(this.d_subdirs or ()):
+                    lock = child.d_lock
+                    lock.lock(DENTRY_D_LOCK_NESTED)
+                    answer = visit(child)
+                    if child.d_subdirs and answer != D_WALK_SKIP:
+                        below.append(child)
+                    lock.unlock()
+                    if answer == D_WALK_QUIT:
+                        return True
+                    retry = retry and answer != D_WALK_NORETRY
+            todo.extend(reversed(below))
+        return not (retry and moved())
+    finally:
+        rcu_read_unlock()
+
+
+# -- killing what was collected --------------------------------------------------------------------
+
+
+def _d_shrink_add(dentry: Dentry, victims: list[Dentry]) -> None:
+    """Never sleeps.  Put a dentry that is on no list on a private one.  The caller holds d_lock."""
+    dentry.d_flags |= DCACHE_SHRINK_LIST | DCACHE_LRU_LIST
+    victims.append(dentry)
+
+
+def _collect(dentry: Dentry, victims: list[Dentry]) -> bool:
+    """Never sleeps.  Put an unused dentry on the list; whether it is on somebody's list now.  The
+    caller holds d_lock.
+    """
+    flags = dentry.d_flags
+    if flags & DCACHE_SHRINK_LIST:
+        return True
+    if flags & DCACHE_LRU_LIST:
+        d_lru_del(dentry)
+    if dentry.d_lockref.count:
+        return False
+    _d_shrink_add(dentry, victims)
+    return True
+
+
+def _lock_parent(dentry: Dentry) -> Dentry | None:
+    """Never sleeps.  Also lock the parent of a dentry whose d_lock is held, or return None if it
+    has none or is dead.
+
+    The parent's lock is the outer one, so if it is taken, d_lock is let go in between.
+    """
+    parent = dentry.d_parent
+    if parent is dentry or dentry.d_lockref.count < 0:
+        return None
+    if parent.d_lock.trylock():
+        return parent
+    rcu_read_lock()
+    dentry.d_lock.unlock()
+    while True:
+        parent = dentry.d_parent
+        parent.d_lock.lock()
+        if parent is dentry.d_parent:
+            break
+        parent.d_lock.unlock()
+    if parent is dentry:
+        rcu_read_unlock()
+        return None
+    dentry.d_lock.lock(DENTRY_D_LOCK_NESTED)
+    rcu_read_unlock()
+    return parent
+
+
+def shrink_dentry_list(victims: list[Dentry]) -> None:
+    """Sleeps.  Kill the dentries of a private list that are still unused, and the ancestors only
+    they kept.
+
+    Source: ``shrink_dentry_list``.
+    """
+    while victims:
+        dentry = victims.pop(0)
+        dentry.d_lock.lock()
+        parent = _lock_parent(dentry)
+        dentry.d_flags &= ~(DCACHE_SHRINK_LIST | DCACHE_LRU_LIST)
+        count = dentry.d_lockref.count
+        if count > 0 or dentry.d_flags & DCACHE_DENTRY_KILLED:
+            mine_to_free = count <= 0 and dentry.d_flags & DCACHE_MAY_FREE
+            _unlock_both(dentry, parent)
+            if mine_to_free:
+                dentry_free(dentry)
+            continue
+        inode = dentry.d_inode
+        if inode is not None and not inode.i_lock.trylock():
+            _d_shrink_add(dentry, victims)
+            _wait_out(dentry, parent)
+            continue
+        dentry_kill_locked(dentry, parent)
+        if parent is not None:
+            _put_ancestor(parent)
+
+
+def _unlock_both(dentry: Dentry, parent: Dentry | None) -> None:
+    dentry.d_lock.unlock()
+    if parent is not None:
+        parent.d_lock.unlock()
+
+
+def _wait_out(dentry: Dentry, parent: Dentry | None) -> None:
+    """Never sleeps.  Let go of both d_locks and spin until the inode's i_lock was free once."""
+    inode = dentry.d_inode
+    assert inode is not None
+    rcu_read_lock()
+    _unlock_both(dentry, parent)
+    inode.i_lock.lock()
+    inode.i_lock.unlock()
+    rcu_read_unlock()
+
+
+def _put_ancestor(dentry: Dentry | None) -> None:
+    """Sleeps.  Put the reference that a killed child had on its parent, and kill that too if it was
+    the last one.
+    """
+    while dentry is not None and not dentry.d_lockref.put_or_lock():
+        parent = _lock_parent(dentry)
+        ref = dentry.d_lockref
+        if ref.count != 1:
+            ref.count -= 1
+            _unlock_both(dentry, parent)
+            break
+        inode = dentry.d_inode
+        if inode is not None and not inode.i_lock.trylock():
+            _wait_out(dentry, parent)
+            continue
+        dentry_kill_locked(dentry, parent)
+        dentry = parent
+
+
+# -- who wants dentries gone -----------------------------------------------------------------------
+
+
+def shrink_dcache_parent(parent: Dentry) -> None:
+    """Sleeps.  Throw away all unused dentries below ``parent``.  Source:
+    ``shrink_dcache_parent``.
+    """
+    while True:
+        victims: list[Dentry] = []
+        found = False
+
+        def visit(dentry: Dentry, victims: list[Dentry] = victims) -> int:
+            nonlocal found
+            if dentry is not parent and _collect(dentry, victims):
+                found = True
+            return D_WALK_NORETRY if victims else D_WALK_CONTINUE
+
+        d_walk(parent, visit)
+        if not found:
+            return
+        shrink_dentry_list(victims)
+        cond_resched()
+
+
+def d_invalidate(dentry: Dentry) -> None:
+    """Sleeps.  Hide a dentry that is no longer valid, throw away what is unused below it, unmount
+    what is mounted there.
+
+    Source: ``d_invalidate``.
+    """
+    with dentry.d_lock:
+        if not dentry.d_hashed:
+            return
+    if dentry.d_inode is None:
+        d_drop(dentry)
+        return
+    while True:
+        victims: list[Dentry] = []
+        mountpoint: Dentry | None = None
+        found = False
+
+        def visit(node: Dentry, victims: list[Dentry] = victims) -> int:
+            nonlocal mountpoint, found
+            if node.d_flags & DCACHE_MOUNTED:
+                mountpoint = dget_dlock(node)
+                return D_WALK_QUIT
+            if node is not dentry and _collect(node, victims):
+                found = True
+            return D_WALK_NORETRY if victims else D_WALK_CONTINUE
+
+        d_walk(dentry, visit)
+        if victims:
+            shrink_dentry_list(victims)
+        if mountpoint is not None:
+            from vfsim.fs.mount import detach_mounts
+
+            detach_mounts(mountpoint)
+            dput(mountpoint)
+        elif not found:
+            with dentry.d_lock:
+                d_drop_locked(dentry)
+            return
+        cond_resched()
+
+
+def d_genocide(root: Dentry) -> None:
+    """Never sleeps.  Put the reference that keeps each dentry of a filesystem in memory: for
+    `kill_litter_super`.
+
+    Source: ``d_genocide``.
+    """
+
+    def visit(dentry: Dentry) -> int:
+        if dentry is not root:
+            if not dentry.d_hashed or dentry.d_inode is None:
+                return D_WALK_SKIP
+            if not dentry.d_flags & DCACHE_GENOCIDE:
+                dentry.d_flags |= DCACHE_GENOCIDE
+                dentry.d_lockref.count -= 1
+                note_ref(dentry, -1, "d_genocide")
+        return D_WALK_CONTINUE
+
+    d_walk(root, visit)
+
+
+def shrink_dcache_for_umount(sb: SuperBlock) -> None:
+    """Sleeps.  Throw away the whole tree of a superblock, and report what somebody still uses.
+
+    The caller holds ``s_umount`` exclusive.  Source: ``shrink_dcache_for_umount``.
+    """
+    root = sb.s_root
+    assert root is not None
+    sb.s_root = None
+    shrink_dcache_parent(root)
+    busy: list[Dentry] = []
+
+    def visit(dentry: Dentry) -> int:
+        if not dentry.d_subdirs and not (dentry is root and dentry.d_lockref.count == 1):
+            busy.append(dentry)
+        return D_WALK_CONTINUE
+
+    d_walk(root, visit)
+    for dentry in busy:
+        report_leak(dentry, f"dentry {dentry_path(dentry)} of {sb.s_id}", "leak.dentry")
+    d_drop(root)
+    dput(root)
+
+
+# -- unused dentries under memory pressure ---------------------------------------------------------
+
+
+def prune_dcache_sb(sb: SuperBlock, count: int) -> int:
+    """Sleeps.  Throw away up to ``count`` dentries that nobody used lately, oldest first; returns
+    how many were tried.
+
+    The caller holds ``s_umount`` at least shared.  A dentry used since the last call gets a second
+    chance.
+    Source: ``prune_dcache_sb``.
+    """
+    victims: list[Dentry] = []
+    lru = sb.s_dentry_lru
+    with sb.s_dentry_lru_lock:
+        for dentry in list(lru)[:count]:
+            if (
+                not dentry.d_lock.trylock()
+            ):  # the LRU lock nests inside d_lock: only a try is allowed here
+                continue
+            if dentry.d_lockref.count:
+                del lru[dentry]
+                dentry.d_flags &= ~DCACHE_LRU_LIST
+            elif dentry.d_flags & DCACHE_REFERENCED:
+                dentry.d_flags &= ~DCACHE_REFERENCED
+                lru[dentry] = lru.pop(dentry)
+            else:
+                del lru[dentry]
+                _d_shrink_add(dentry, victims)
+            dentry.d_lock.unlock()
+    freed = len(victims)
+    shrink_dentry_list(victims)
+    return freed
+
+
+def shrink_dcache_sb(sb: SuperBlock) -> None:
+    """Sleeps.  Throw away all unused dentries of a superblock, recently used or not.  Source:
+    ``shrink_dcache_sb``.
+    """
+    while sb.s_dentry_lru:
+        victims: list[Dentry] = []
+        with sb.s_dentry_lru_lock:
+            for dentry in list(sb.s_dentry_lru):
+                if dentry.d_lock.trylock():
+                    del sb.s_dentry_lru[dentry]
+                    dentry.d_flags &= ~DCACHE_LRU_LIST
+                    if not dentry.d_lockref.count:
+                        _d_shrink_add(dentry, victims)
+                    dentry.d_lock.unlock()
+        shrink_dentry_list(victims)
+        cond_resched()

@@ -1,0 +1,633 @@
+"""Dentries: a name in a directory, and what it leads to; and how references on them end.
+
+The life of a dentry::
+
+    d_alloc()            count 1, unhashed, in its parent's d_subdirs; holds a reference on the
+    parent d_add()              hashed: lookups find it.  Positive (it owns a reference on d_inode)
+    or negative dget() / dput()      in use; at count 0 it stays, hashed, on the LRU of its
+    superblock d_drop(), d_delete() unhashed (or negative): the last dput() will kill it
+    dentry_kill()        count dead for good; d_prune, unhashed, off the tree; d_iput or iput,
+                         d_release; freed after a grace period; then its parent loses a reference,
+                         and so on upwards
+
+Which lock guards what::
+
+    dentry.d_lock               d_flags, d_lockref.count, d_name, d_parent, d_subdirs, d_inode,
+    d_hashed parent.d_lock               its d_subdirs and the d_parent of every child
+    parent.d_hash_lock          which children can be found by name (Linux: the hash bucket's bit
+    lock) inode.i_lock                i_dentry, and d_inode of every alias
+    sb.s_dentry_lru_lock        sb.s_dentry_lru
+    rename_lock (write)         every change of d_parent and d_name of a dentry in use
+
+and the order: i_lock > d_lock > s_dentry_lru_lock, d_hash_lock.  Two d_locks: ancestor first, else
+    rename_lock.
+Killing goes against the order, so it only tries the outer locks (`dentry_kill`).
+
+Linux has one hash table for all names; here each directory has one for its own children, whose
+single bucket lock stands for the bucket locks.  The counterpart of ``struct dentry`` and of the
+first half of ``fs/dcache.c`` of v4.10.
+"""
+
+from __future__ import annotations
+
+from stat import S_ISDIR, S_ISLNK, S_ISREG
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from vfsim.checks.bugs import bug
+from vfsim.checks.lifetime import free, note_ref
+from vfsim.fs.inode import iput
+from vfsim.fs.operations import DentryOperations
+from vfsim.locks.bitlock import BitLock
+from vfsim.locks.lockref import LockRef
+from vfsim.locks.rcu import call_rcu, rcu_read_lock, rcu_read_unlock
+from vfsim.locks.seqlock import SeqCount, SeqLock
+from vfsim.sim.scheduler import cond_resched, might_sleep
+from vfsim.sim.shared import kernel_struct
+from vfsim.sim.state import K
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vfsim.fs.inode import Inode
+    from vfsim.fs.super import SuperBlock
+    from vfsim.locks.spinlock import SpinLock
+    from vfsim.locks.waitqueue import WaitQueue
+    from vfsim.sim.task import Task
+
+# d_flags
+DCACHE_OP_HASH = 1 << 0
+DCACHE_OP_COMPARE = 1 << 1
+DCACHE_OP_REVALIDATE = 1 << 2
+DCACHE_OP_DELETE = 1 << 3
+DCACHE_OP_PRUNE = 1 << 4
+DCACHE_DISCONNECTED = 1 << 5
+DCACHE_REFERENCED = 1 << 6
+DCACHE_CANT_MOUNT = 1 << 8
+DCACHE_SHRINK_LIST = 1 << 10
+DCACHE_OP_WEAK_REVALIDATE = 1 << 11
+DCACHE_GENOCIDE = 1 << 9
+DCACHE_DENTRY_KILLED = 1 << 15
+DCACHE_MOUNTED = 1 << 16
+DCACHE_NEED_AUTOMOUNT = 1 << 17
+DCACHE_MANAGE_TRANSIT = 1 << 18
+DCACHE_LRU_LIST = 1 << 19
+DCACHE_MAY_FREE = 1 << 23
+DCACHE_OP_REAL = 1 << 26
+DCACHE_PAR_LOOKUP = 1 << 28
+DCACHE_OP_IPUT = 1 << 29
+DCACHE_OP_RELEASE = 1 << 30
+DCACHE_OP_DNAME = 1 << 31
+DCACHE_OP_INIT = 1 << 32
+DCACHE_MANAGED_DENTRY = DCACHE_MOUNTED | DCACHE_NEED_AUTOMOUNT | DCACHE_MANAGE_TRANSIT
+
+DENTRY_D_LOCK_NORMAL = 0
+DENTRY_D_LOCK_NESTED = 1
+
+_OPS = {
+    "d_hash": DCACHE_OP_HASH,
+    "d_compare": DCACHE_OP_COMPARE,
+    "d_revalidate": DCACHE_OP_REVALIDATE,
+    "d_delete": DCACHE_OP_DELETE,
+    "d_prune": DCACHE_OP_PRUNE,
+    "d_weak_revalidate": DCACHE_OP_WEAK_REVALIDATE,
+    "d_real": DCACHE_OP_REAL,
+    "d_iput": DCACHE_OP_IPUT,
+    "d_release": DCACHE_OP_RELEASE,
+    "d_dname": DCACHE_OP_DNAME,
+    "d_init": DCACHE_OP_INIT,
+    "d_automount": DCACHE_NEED_AUTOMOUNT,
+    "d_manage": DCACHE_MANAGE_TRANSIT,
+}
+_NOT_AT_BIRTH = DCACHE_NEED_AUTOMOUNT | DCACHE_MANAGE_TRANSIT  # set by filesystems where they apply
+_NO_OPS = DentryOperations()
+_UNUSED = DCACHE_REFERENCED | DCACHE_LRU_LIST
+_flags_of_ops: dict[type, int] = {DentryOperations: 0}
+
+
+def op_flags(op: DentryOperations) -> int:
+    """Never sleeps.  DCACHE_OP_* bits: which methods a table of operations overrides."""
+    cls = type(op)
+    flags = _flags_of_ops.get(cls)
+    if flags is None:
+        flags = 0
+        for name, bit in _OPS.items():
+            if getattr(cls, name) is not getattr(DentryOperations, name):
+                flags |= bit
+        _flags_of_ops[cls] = flags = flags & ~_NOT_AT_BIRTH
+    return flags
+
+
+@kernel_struct
+class Dentry:
+    """A name in a directory (Linux: ``struct dentry``).
+
+    Attributes:
+        d_name, d_parent: where it is; the root of a filesystem is its own parent.
+        d_inode: what it leads to, or None (negative).
+        d_sb, d_op: its superblock, and what the filesystem does for it.
+        d_flags: DCACHE_* bits.
+        d_lockref, d_lock: count and lock in one; d_seq changes with d_name, d_parent, d_inode and
+            hashing.
+        d_subdirs: the children, oldest first.  d_child_pos: the place among them, never used twice.
+        d_key: what the name is hashed as.  d_hashed: its parent can find it by that.
+        d_hashtable, d_hash_lock: its own children that can be found by name.
+        d_lookups, d_lookup_lock: those of them being looked up just now.
+        d_wait, d_lookup_task: for those who wait for its lookup to be over, and for whom.
+        d_fsdata: whatever the filesystem wants.
+        d_addr: stands for the address of the structure, where the locking rules order by address.
+    """
+
+    d_name: str
+    d_parent: Dentry
+    d_inode: Inode | None
+    d_sb: SuperBlock
+    d_op: DentryOperations
+    d_flags: int
+    d_lockref: LockRef
+    d_lock: SpinLock
+    d_seq: SeqCount
+    d_subdirs: dict[Dentry, None] | None
+    d_child_pos: int
+    d_next_pos: int
+    d_key: Any
+    d_hashed: bool
+    d_hashtable: dict[Any, tuple[Dentry, ...]] | None
+    d_hash_lock: BitLock | None
+    d_lookups: dict[Any, tuple[Dentry, ...]] | None
+    d_lookup_lock: BitLock | None
+    d_wait: WaitQueue | None
+    d_lookup_task: Task | None
+    d_fsdata: Any
+    d_time: int
+    d_addr: tuple[str, int]
+
+    def __init__(self, sb: SuperBlock, name: str, parent: Dentry | None) -> None:
+        self.d_name = name
+        self.d_parent = self if parent is None else parent
+        self.d_inode = None
+        self.d_sb = sb
+        op = sb.s_d_op
+        if op is None:
+            self.d_op = _NO_OPS
+            self.d_flags = 0
+        else:
+            self.d_op = op
+            self.d_flags = op_flags(op)
+        self.d_lockref = ref = LockRef("d_lock")
+        ref.count = 1
+        self.d_lock = ref.lock
+        self.d_seq = SeqCount("d_seq")
+        self.d_subdirs = None
+        self.d_child_pos = 0
+        self.d_next_pos = 2  # 0 and 1 are "." and ".." to those who read directories by position
+        self.d_key = name
+        self.d_hashed = False
+        self.d_hashtable = None
+        self.d_hash_lock = None
+        self.d_lookups = None
+        self.d_lookup_lock = None
+        self.d_wait = None
+        self.d_lookup_task = None
+        self.d_fsdata = None
+        self.d_time = 0
+        task = K.cur
+        task.objects += 1
+        self.d_addr = (task.id, task.objects)
+
+    def _check(self) -> None:
+        """The invariants of one dentry, true whenever nobody holds its d_lock, its parent's or
+        rename_lock.
+        """
+        flags = self.d_flags
+        parent = self.d_parent
+        count = self.d_lockref.count
+        if flags & DCACHE_DENTRY_KILLED:
+            assert count < 0 and not self.d_hashed, f"{self!r}: killed but still about"
+            return
+        assert count >= 0, f"{self!r}: {count} references"
+        children = self.d_subdirs or {}
+        assert count >= len(children), f"{self!r}: {count} references for {len(children)} children"
+        assert all(child.d_parent is self for child in children), (
+            f"{self!r}: a child has another parent"
+        )
+        if parent is not self:
+            assert parent.d_subdirs is not None and self in parent.d_subdirs, (
+                f"{self!r}: not among its siblings"
+            )
+        if self.d_hashed:
+            found = (parent.d_hashtable or {}).get(self.d_key, ())
+            assert self in found, f"{self!r}: hashed but not in the hash"
+        if self.d_inode is not None:
+            assert self in self.d_inode.i_dentry, f"{self!r}: its inode does not know it"
+        in_lookup = flags & DCACHE_PAR_LOOKUP
+        assert not in_lookup or self.d_inode is None, f"{self!r}: in lookup and positive"
+
+    def __repr__(self) -> str:
+        kind = "negative " if self.d_inode is None else ""
+        hashed = "" if self.d_hashed or self.d_parent is self else "unhashed "
+        return f"<{hashed}{kind}dentry {dentry_path(self)} count={self.d_lockref.count}>"
+
+
+@attrs.define(eq=False)
+class Dcache:
+    """What all dentries of a world share: the lock against renames under a reader's feet."""
+
+    rename_lock: SeqLock = attrs.field(factory=lambda: SeqLock("rename_lock"))
+
+
+def dcache() -> Dcache:
+    """Never sleeps.  The dentry cache of the running world."""
+    data = K.machine.data
+    found = data.get("dcache")
+    if found is None:
+        found = data["dcache"] = Dcache()
+        data["rename_lock"] = found.rename_lock
+    return found
+
+
+# -- what a dentry is ------------------------------------------------------------------------------
+
+
+def dentry_path(dentry: Dentry) -> str:
+    """Never sleeps.  The path inside its filesystem, as far as it can be told without locks; for
+    reports.
+    """
+    names = []
+    while dentry.d_parent is not dentry:
+        names.append(dentry.d_name)
+        dentry = dentry.d_parent
+    return "/" + "/".join(reversed(names))
+
+
+def is_root(dentry: Dentry) -> bool:
+    """Never sleeps.  Whether it has no parent: the root of a filesystem, or disconnected
+    (``IS_ROOT``).
+    """
+    return dentry.d_parent is dentry
+
+
+def d_unhashed(dentry: Dentry) -> bool:
+    """Never sleeps.  Whether lookups cannot find it."""
+    return not dentry.d_hashed
+
+
+def d_unlinked(dentry: Dentry) -> bool:
+    """Never sleeps.  Whether its name is gone: unhashed, and no root."""
+    return not dentry.d_hashed and dentry.d_parent is not dentry
+
+
+def d_is_negative(dentry: Dentry) -> bool:
+    """Never sleeps.  Whether it says that there is no such name."""
+    return dentry.d_inode is None
+
+
+def d_is_positive(dentry: Dentry) -> bool:
+    """Never sleeps.  Whether it leads to an inode."""
+    return dentry.d_inode is not None
+
+
+def d_is_dir(dentry: Dentry) -> bool:
+    """Never sleeps.  Whether it leads to a directory."""
+    inode = dentry.d_inode
+    return inode is not None and S_ISDIR(inode.i_mode)
+
+
+def d_is_reg(dentry: Dentry) -> bool:
+    """Never sleeps.  Whether it leads to a regular file."""
+    inode = dentry.d_inode
+    return inode is not None and S_ISREG(inode.i_mode)
+
+
+def d_is_symlink(dentry: Dentry) -> bool:
+    """Never sleeps.  Whether it leads to a symbolic link."""
+    inode = dentry.d_inode
+    return inode is not None and S_ISLNK(inode.i_mode)
+
+
+def d_mountpoint(dentry: Dentry) -> bool:
+    """Never sleeps.  Whether something is mounted on it, in some place of the mount tree."""
+    return bool(dentry.d_flags & DCACHE_MOUNTED)
+
+
+def d_set_d_op(dentry: Dentry, op: DentryOperations) -> None:
+    """Never sleeps.  Give a fresh dentry operations of its own."""
+    dentry.d_flags = dentry.d_flags & ~op_flags(dentry.d_op) | op_flags(op)
+    dentry.d_op = op
+
+
+def name_key(parent: Dentry, name: str) -> Any:
+    """Never sleeps.  What ``name`` is hashed as in ``parent``: itself, or what the filesystem's
+    ``d_hash`` says.
+    """
+    if parent.d_flags & DCACHE_OP_HASH:
+        return parent.d_op.d_hash(parent, name)
+    return name
+
+
+# -- the hash --------------------------------------------------------------------------------------
+
+
+def hash_lock(parent: Dentry) -> BitLock:
+    """Never sleeps.  The lock of the hash of ``parent``'s children, made when first needed."""
+    lock = parent.d_hash_lock
+    if lock is None:
+        lock = parent.d_hash_lock = BitLock("dcache_hash_bucket")
+        parent.d_hashtable = {}
+    return lock
+
+
+def d_rehash_locked(dentry: Dentry) -> None:
+    """Never sleeps.  Let lookups find an unhashed dentry, in front of others of its key.  The
+    caller holds d_lock.
+
+    Readers walk a chain without its lock, so a chain is replaced, never changed.
+    """
+    parent = dentry.d_parent
+    lock = parent.d_hash_lock or hash_lock(parent)
+    lock.lock()
+    table: dict[Any, tuple[Dentry, ...]] = parent.d_hashtable  # type: ignore[assignment]
+    key = dentry.d_key
+    others = table.get(key)
+    table[key] = (dentry,) if others is None else (dentry, *others)
+    dentry.d_hashed = True
+    lock.unlock()
+
+
+def d_drop_locked(dentry: Dentry) -> None:
+    """Never sleeps.  Hide a dentry from lookups.  The caller holds d_lock.  Source:
+    ``__d_drop``.
+    """
+    if not dentry.d_hashed:
+        return
+    parent = dentry.d_parent
+    if parent is not dentry:
+        lock = hash_lock(parent)
+        lock.lock()
+        table: dict[Any, tuple[Dentry, ...]] = parent.d_hashtable  # type: ignore[assignment]
+        key = dentry.d_key
+        chain = table[key]
+        if len(chain) == 1:
+            del table[key]
+        else:
+            table[key] = tuple(other for other in chain if other is not dentry)
+        lock.unlock()
+    dentry.d_hashed = False
+    dentry.d_seq.invalidate()
+
+
+def d_drop(dentry: Dentry) -> None:
+    """Never sleeps.  Hide a dentry from lookups; the next one asks the filesystem again.  Takes
+    d_lock.
+    """
+    dentry.d_lock.lock()
+    d_drop_locked(dentry)
+    dentry.d_lock.unlock()
+
+
+# -- the tree --------------------------------------------------------------------------------------
+
+
+def link_child(parent: Dentry, child: Dentry) -> None:
+    """Never sleeps.  Put a dentry among the children of ``parent``.  The caller holds the parent's
+    d_lock.
+    """
+    children = parent.d_subdirs
+    if children is None:
+        children = parent.d_subdirs = {}
+    children[child] = None
+    child.d_child_pos = parent.d_next_pos
+    parent.d_next_pos += 1
+
+
+def unlink_child(parent: Dentry, child: Dentry) -> None:
+    """Never sleeps.  Take a dentry from the children of ``parent``.  The caller holds the parent's
+    d_lock.
+    """
+    assert parent.d_subdirs is not None
+    del parent.d_subdirs[child]
+
+
+def d_children(parent: Dentry) -> Iterator[Dentry]:
+    """Never sleeps.  The children, oldest first.  The caller holds the parent's d_lock."""
+    return iter(parent.d_subdirs or ())
+
+
+# -- references ------------------------------------------------------------------------------------
+
+
+def d_inode(dentry: Dentry) -> Inode:
+    """Never sleeps.  The inode of a dentry that is not negative (Linux: ``d_inode``)."""
+    inode = dentry.d_inode
+    assert inode is not None, f"{dentry!r} is negative"
+    return inode
+
+
+def dget(dentry: Dentry) -> Dentry:
+    """Never sleeps.  Take one more reference; the caller has one, or another way to keep the dentry
+    from dying.
+    """
+    dentry.d_lockref.get()
+    note_ref(dentry, 1, "dget", dentry.d_lockref.count)
+    return dentry
+
+
+def dget_dlock(dentry: Dentry) -> Dentry:
+    """Never sleeps.  Take a reference on a dentry whose d_lock the caller holds."""
+    dentry.d_lockref.count += 1
+    note_ref(dentry, 1, "dget")
+    return dentry
+
+
+def dget_parent(dentry: Dentry) -> Dentry:
+    """Never sleeps.  The parent, with a new reference.  Nothing but the reference on ``dentry`` is
+    needed.
+
+    Source: ``dget_parent``.
+    """
+    rcu_read_lock()
+    while True:
+        parent = dentry.d_parent
+        if parent.d_lockref.get_not_zero():
+            if parent is dentry.d_parent:
+                rcu_read_unlock()
+                note_ref(parent, 1, "dget_parent")
+                return parent
+            rcu_read_unlock()
+            note_ref(parent, 1, "dget_parent")
+            dput(parent)
+            rcu_read_lock()
+            continue
+        parent.d_lock.lock()
+        if parent is dentry.d_parent:
+            if not parent.d_lockref.count:
+                bug("kernel.bug", f"a parent without references has a child: {parent!r}")
+            dget_dlock(parent)
+            parent.d_lock.unlock()
+            rcu_read_unlock()
+            return parent
+        parent.d_lock.unlock()
+
+
+def dput(dentry: Dentry | None) -> None:
+    """Sleeps.  Put a reference.  The last one leaves the dentry on the LRU, or kills it if it is
+    unhashed.
+
+    Takes d_lock for the last reference, and to kill it the inode's i_lock and the parent's d_lock,
+    by trying. A killed dentry puts its parent, so a whole branch may go.  Source: ``dput``.
+    """
+    if dentry is None:
+        return
+    note_ref(dentry, -1, "dput")
+    might_sleep()
+    while not dentry.d_lockref.put_or_lock():
+        if dentry.d_lockref.count <= 0:
+            note_ref(dentry, 0, "dput", dentry.d_lockref.count - 1)
+        if not _wants_killing(dentry):
+            _keep(dentry)
+            return
+        parent = _dentry_kill(dentry)
+        if parent is None:
+            return
+        dentry = parent
+        cond_resched()
+
+
+def _wants_killing(dentry: Dentry) -> bool:
+    """Never sleeps.  Whether an unused dentry is worth nothing.  The caller holds d_lock."""
+    if not dentry.d_hashed or dentry.d_flags & DCACHE_DISCONNECTED:
+        return True
+    return bool(dentry.d_flags & DCACHE_OP_DELETE and dentry.d_op.d_delete(dentry))
+
+
+def _keep(dentry: Dentry) -> None:
+    """Never sleeps.  Drop the last reference and leave the dentry cached.  Releases d_lock."""
+    flags = dentry.d_flags
+    if flags & _UNUSED != _UNUSED:
+        dentry.d_flags = flags | DCACHE_REFERENCED
+        if not flags & DCACHE_LRU_LIST:
+            d_lru_add(dentry)
+    dentry.d_lockref.count -= 1
+    dentry.d_lock.unlock()
+
+
+# -- killing ---------------------------------------------------------------------------------------
+
+
+def _dentry_kill(dentry: Dentry) -> Dentry | None:
+    """Sleeps.  Kill a dentry with d_lock held and count 1; returns its parent, whose reference is
+    now the caller's.
+
+    The locks outside d_lock are only tried.  If one is taken, the dentry itself is returned, still
+    alive: the caller starts over, once that lock was free.
+    """
+    inode = dentry.d_inode
+    if inode is not None and not inode.i_lock.trylock():
+        _wait_for(inode.i_lock, dentry)
+        return dentry
+    parent = dentry.d_parent
+    if parent is dentry:
+        dentry_kill_locked(dentry, None)
+        return None
+    if not parent.d_lock.trylock():
+        if inode is not None:
+            inode.i_lock.unlock()
+        _wait_for(parent.d_lock, dentry)
+        return dentry
+    dentry_kill_locked(dentry, parent)
+    return parent
+
+
+def _wait_for(lock: SpinLock, dentry: Dentry) -> None:
+    """Never sleeps.  Let go of d_lock and spin until ``lock`` was free once.
+
+    Linux just tries again at once.  Here that could go on for ever, because a schedule may be
+    unfair for ever.
+    """
+    rcu_read_lock()
+    dentry.d_lock.unlock()
+    lock.lock()
+    lock.unlock()
+    rcu_read_unlock()
+
+
+def dentry_kill_locked(dentry: Dentry, parent: Dentry | None) -> None:
+    """Sleeps.  The end of a dentry.  The caller holds d_lock, ``parent``'s d_lock and the inode's
+    i_lock; all released.
+
+    Source: ``__dentry_kill``.
+    """
+    dentry.d_lockref.mark_dead()
+    flags = dentry.d_flags
+    if flags & DCACHE_OP_PRUNE:
+        dentry.d_op.d_prune(dentry)
+    if flags & DCACHE_LRU_LIST and not flags & DCACHE_SHRINK_LIST:
+        d_lru_del(dentry)
+    d_drop_locked(dentry)
+    dentry.d_flags |= DCACHE_DENTRY_KILLED
+    if parent is not None:
+        unlink_child(parent, dentry)
+        parent.d_lock.unlock()
+    if dentry.d_inode is not None:
+        dentry_unlink_inode(dentry, dentry.d_inode)
+    else:
+        dentry.d_lock.unlock()
+    if flags & DCACHE_OP_RELEASE:
+        dentry.d_op.d_release(dentry)
+    dentry.d_lock.lock()
+    listed = dentry.d_flags & DCACHE_SHRINK_LIST
+    if listed:  # somebody's list still has it: they free it
+        dentry.d_flags |= DCACHE_MAY_FREE
+    dentry.d_lock.unlock()
+    if not listed:
+        dentry_free(dentry)
+
+
+def dentry_unlink_inode(dentry: Dentry, inode: Inode) -> None:
+    """Sleeps.  Make a dentry negative and put its inode.  The caller holds i_lock and d_lock; both
+    released.
+
+    Source: ``dentry_unlink_inode``.
+    """
+    seq = dentry.d_seq
+    seq.write_begin()
+    dentry.d_inode = None
+    inode.i_dentry.remove(dentry)
+    seq.write_end()
+    dentry.d_lock.unlock()
+    inode.i_lock.unlock()
+    if dentry.d_flags & DCACHE_OP_IPUT:
+        dentry.d_op.d_iput(dentry, inode)
+    else:
+        iput(inode)
+
+
+def dentry_free(dentry: Dentry) -> None:
+    """Never sleeps.  Give the memory back after a grace period: lookups may still be looking at
+    it.
+    """
+    call_rcu(free, dentry, "dentry")
+
+
+# -- unused dentries -------------------------------------------------------------------------------
+
+
+def d_lru_add(dentry: Dentry) -> None:
+    """Never sleeps.  Remember an unused dentry as one that memory pressure may take.  The caller
+    holds d_lock.
+    """
+    dentry.d_flags |= DCACHE_LRU_LIST
+    sb = dentry.d_sb
+    sb.s_dentry_lru_lock.lock()
+    sb.s_dentry_lru[dentry] = None
+    sb.s_dentry_lru_lock.unlock()
+
+
+def d_lru_del(dentry: Dentry) -> None:
+    """Never sleeps.  Take a dentry off the LRU.  The caller holds d_lock."""
+    dentry.d_flags &= ~DCACHE_LRU_LIST
+    sb = dentry.d_sb
+    sb.s_dentry_lru_lock.lock()
+    sb.s_dentry_lru.pop(dentry, None)
+    sb.s_dentry_lru_lock.unlock()

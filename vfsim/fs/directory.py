@@ -1,0 +1,646 @@
+"""Directory operations: create, remove, link and rename, with Linux's locking.
+
+The ``vfs_*`` functions take dentries and expect the directory locked; the functions after them take
+paths and do everything (they are what the system calls call).  In the words of the kernel's text on
+directory locking:
+
+==============  ==========================================================================
+creation        the parent exclusive
+removal         the parent exclusive; look up the victim; the victim exclusive
+link            the parent of the new name exclusive; then the source, which is no directory
+rename within   the parent; look up both; the existing target, the source if it is no directory
+rename across   ``s_vfs_rename_mutex``; the parents, ancestor first; then as within
+==============  ==========================================================================
+
+Two non-directories are locked in the order of their addresses (``i_addr``).  Write access to the
+mount (the freeze level) is taken before all of these.  The last `iput` of what was removed comes
+after the parent's lock is dropped, because it may truncate a large file (rule E23).
+
+Source: ``fs/namei.c`` of v4.10.  Delegations, security hooks and notifications are left out.
+"""
+
+from __future__ import annotations
+
+from stat import S_IFREG, S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
+from typing import TYPE_CHECKING
+
+from vfsim.fs.dcache import (
+    d_ancestor,
+    d_delete,
+    d_exchange,
+    d_is_dir,
+    d_move,
+    dget,
+    dont_mount,
+    dput,
+    shrink_dcache_parent,
+)
+from vfsim.fs.inode import (
+    I_LINKABLE,
+    I_MUTEX_CHILD,
+    I_MUTEX_PARENT,
+    I_MUTEX_PARENT2,
+    S_APPEND,
+    S_DEAD,
+    S_IMMUTABLE,
+    ihold,
+    iput,
+    lock_two_nondirectories,
+    unlock_two_nondirectories,
+)
+from vfsim.fs.lookup import LOOKUP_FOLLOW, LOOKUP_RENAME_TARGET, lookup_hash
+from vfsim.fs.mount import (
+    detach_mounts,
+    is_local_mountpoint,
+    mnt_drop_write,
+    mnt_want_write,
+    path_put,
+)
+from vfsim.fs.namei import (
+    LAST_DOT,
+    LAST_DOTDOT,
+    LAST_NORM,
+    LastName,
+    done_path_create,
+    filename_create,
+    filename_parentat,
+    getname,
+    user_path,
+)
+from vfsim.fs.operations import InodeOperations
+from vfsim.fs.permission import MAY_WRITE, inode_permission, may_create, may_delete
+from vfsim.fs.process import CAP_MKNOD, capable, current_umask
+from vfsim.sim.errors import (
+    EACCES,
+    EBUSY,
+    EEXIST,
+    EINVAL,
+    EISDIR,
+    EMLINK,
+    ENOENT,
+    ENOTDIR,
+    ENOTEMPTY,
+    EPERM,
+    EXDEV,
+)
+
+if TYPE_CHECKING:
+    from vfsim.fs.dentry import Dentry
+    from vfsim.fs.inode import Inode
+
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+RENAME_WHITEOUT = 4
+
+_S_IALLUGO = 0o7777
+_MKDIR_BITS = 0o1777
+
+_NO_CREATE = InodeOperations.create
+_NO_MKNOD = InodeOperations.mknod
+_NO_MKDIR = InodeOperations.mkdir
+_NO_SYMLINK = InodeOperations.symlink
+_NO_LINK = InodeOperations.link
+_NO_UNLINK = InodeOperations.unlink
+_NO_RMDIR = InodeOperations.rmdir
+_NO_RENAME = InodeOperations.rename
+
+
+# -- creation: the caller holds dir.i_rwsem exclusive --------------------------------------------
+
+
+def vfs_create(dir: Inode, dentry: Dentry, mode: int, excl: bool = False) -> None:
+    """Sleeps.  Give the negative ``dentry`` a new regular file.
+
+    Args:
+        mode: permission bits, umask already applied.
+        excl: the caller insists that the name is new (O_EXCL).
+
+    Raises:
+        OSError: as `may_create`, EACCES if the filesystem has no ``create``, or what it says.
+    """
+    may_create(dir, dentry)
+    op = dir.i_op
+    if type(op).create is _NO_CREATE:
+        raise EACCES()
+    op.create(dir, dentry, mode & _S_IALLUGO | S_IFREG, excl)
+
+
+def vfs_mknod(dir: Inode, dentry: Dentry, mode: int, dev: int) -> None:
+    """Sleeps.  Give the negative ``dentry`` a new special file of the type in ``mode``.
+
+    Raises:
+        OSError: as `may_create`; EPERM without CAP_MKNOD (devices) and if the filesystem has no
+            ``mknod``.
+    """
+    may_create(dir, dentry)
+    if (S_ISCHR(mode) or S_ISBLK(mode)) and not capable(CAP_MKNOD):
+        raise EPERM()
+    op = dir.i_op
+    if type(op).mknod is _NO_MKNOD:
+        raise EPERM()
+    op.mknod(dir, dentry, mode, dev)
+
+
+def vfs_mkdir(dir: Inode, dentry: Dentry, mode: int) -> None:
+    """Sleeps.  Give the negative ``dentry`` a new directory.
+
+    Raises:
+        OSError: as `may_create`; EPERM if the filesystem has no ``mkdir``; EMLINK at the
+            superblock's limit of links.
+    """
+    may_create(dir, dentry)
+    op = dir.i_op
+    if type(op).mkdir is _NO_MKDIR:
+        raise EPERM()
+    limit = dir.i_sb.s_max_links
+    if limit and dir.i_nlink >= limit:
+        raise EMLINK()
+    op.mkdir(dir, dentry, mode & _MKDIR_BITS)
+
+
+def vfs_symlink(dir: Inode, dentry: Dentry, target: str) -> None:
+    """Sleeps.  Give the negative ``dentry`` a new symbolic link to ``target``.
+
+    Raises:
+        OSError: as `may_create`; EPERM if the filesystem has no ``symlink``.
+    """
+    may_create(dir, dentry)
+    op = dir.i_op
+    if type(op).symlink is _NO_SYMLINK:
+        raise EPERM()
+    op.symlink(dir, dentry, target)
+
+
+def vfs_link(old_dentry: Dentry, dir: Inode, new_dentry: Dentry) -> None:
+    """Sleeps.  Give the negative ``new_dentry`` the inode of ``old_dentry``.
+
+    Takes the inode's ``i_rwsem`` inside the directory's.
+
+    Raises:
+        OSError: in this order: ENOENT, as `may_create`, EXDEV, EPERM (append-only, immutable, no
+            ``link``, a directory), ENOENT (its last name is gone), EMLINK.
+    """
+    inode = old_dentry.d_inode
+    if inode is None:
+        raise ENOENT()
+    may_create(dir, new_dentry)
+    if dir.i_sb is not inode.i_sb:
+        raise EXDEV()
+    op = dir.i_op
+    if (
+        inode.i_flags & (S_APPEND | S_IMMUTABLE)
+        or type(op).link is _NO_LINK
+        or S_ISDIR(inode.i_mode)
+    ):
+        raise EPERM()
+    limit = dir.i_sb.s_max_links
+    sem = inode.i_rwsem
+    sem.down_write()
+    try:
+        links = inode.i_nlink
+        if not links and not inode.i_state & I_LINKABLE:
+            raise ENOENT()
+        if limit and links >= limit:
+            raise EMLINK()
+        op.link(old_dentry, dir, new_dentry)
+        if inode.i_state & I_LINKABLE:
+            with inode.i_lock:
+                inode.i_state &= ~I_LINKABLE
+    finally:
+        sem.up_write()
+
+
+# -- removal: the caller holds dir.i_rwsem exclusive, and puts the inode later -------------------
+
+
+def vfs_unlink(dir: Inode, dentry: Dentry) -> None:
+    """Sleeps.  Remove a name that is no directory.
+
+    Takes the victim's ``i_rwsem``.  The caller keeps a reference on the inode past the directory's
+    lock.
+
+    Raises:
+        OSError: as `may_delete`; EPERM if the filesystem has no ``unlink``; EBUSY on a mountpoint.
+    """
+    may_delete(dir, dentry, False)
+    op = dir.i_op
+    if type(op).unlink is _NO_UNLINK:
+        raise EPERM()
+    target = dentry.d_inode
+    assert target is not None
+    sem = target.i_rwsem
+    sem.down_write()
+    try:
+        if is_local_mountpoint(dentry):
+            raise EBUSY()
+        op.unlink(dir, dentry)
+        dont_mount(dentry)
+        detach_mounts(dentry)
+    finally:
+        sem.up_write()
+    d_delete(dentry)
+
+
+def vfs_rmdir(dir: Inode, dentry: Dentry) -> None:
+    """Sleeps.  Remove an empty directory; from here on it is dead (S_DEAD) and nothing can be made
+    in it.
+
+    Takes the victim's ``i_rwsem``.
+
+    Raises:
+        OSError: as `may_delete`; EPERM if the filesystem has no ``rmdir``; EBUSY on a mountpoint;
+            what the filesystem says, ENOTEMPTY usually.
+    """
+    may_delete(dir, dentry, True)
+    op = dir.i_op
+    if type(op).rmdir is _NO_RMDIR:
+        raise EPERM()
+    target = dentry.d_inode
+    assert target is not None
+    dget(dentry)
+    sem = target.i_rwsem
+    sem.down_write()
+    try:
+        if is_local_mountpoint(dentry):
+            raise EBUSY()
+        shrink_dcache_parent(dentry)
+        op.rmdir(dir, dentry)
+        target.i_flags |= S_DEAD
+        dont_mount(dentry)
+        detach_mounts(dentry)
+    except Exception:
+        sem.up_write()
+        dput(dentry)
+        raise
+    sem.up_write()
+    dput(dentry)
+    d_delete(dentry)
+
+
+# -- rename --------------------------------------------------------------------------------------
+
+
+def lock_rename(p1: Dentry, p2: Dentry) -> Dentry | None:
+    """Sleeps.  Lock the two parents of a rename; they may be one.
+
+    Returns:
+        If one parent lies below the other: the child of the upper one that leads to the lower one,
+            which can neither
+        be moved into the lower one nor be replaced from it.  Else None.
+
+    Leaves with both ``i_rwsem`` exclusive, and with ``s_vfs_rename_mutex`` if they are two.
+    Source: ``lock_rename``.
+    """
+    dir1, dir2 = p1.d_inode, p2.d_inode
+    assert dir1 is not None and dir2 is not None
+    if p1 is p2:
+        dir1.i_rwsem.down_write(I_MUTEX_PARENT)
+        return None
+    p1.d_sb.s_vfs_rename_mutex.lock()
+    trap = d_ancestor(p2, p1)
+    if trap is not None:
+        dir2.i_rwsem.down_write(I_MUTEX_PARENT)
+        dir1.i_rwsem.down_write(I_MUTEX_CHILD)
+        return trap
+    trap = d_ancestor(p1, p2)
+    dir1.i_rwsem.down_write(I_MUTEX_PARENT)
+    dir2.i_rwsem.down_write(I_MUTEX_PARENT2 if trap is None else I_MUTEX_CHILD)
+    return trap
+
+
+def unlock_rename(p1: Dentry, p2: Dentry) -> None:
+    """Never sleeps.  Undo `lock_rename`."""
+    assert p1.d_inode is not None and p2.d_inode is not None
+    p1.d_inode.i_rwsem.up_write()
+    if p1 is not p2:
+        p2.d_inode.i_rwsem.up_write()
+        p1.d_sb.s_vfs_rename_mutex.unlock()
+
+
+def vfs_rename(
+    old_dir: Inode, old_dentry: Dentry, new_dir: Inode, new_dentry: Dentry, flags: int = 0
+) -> None:
+    """Sleeps.  Move ``old_dentry`` to the place and name of ``new_dentry``, replacing what is
+    there.
+
+    Two names of one inode: nothing happens, as POSIX wants it.  Non-directories are locked in
+    address order, an existing target directory as well; a directory that moves is not locked.
+
+    Args:
+        flags: RENAME_EXCHANGE: both exist and take each other's places; RENAME_WHITEOUT: leave a
+            whiteout behind.
+
+    Raises:
+        OSError: as `may_delete` and `may_create`; EPERM if the filesystem has no ``rename``; EACCES
+            (a directory gets another parent and may not be written); EBUSY (mountpoint); EMLINK;
+            what the filesystem says.
+
+    The caller holds both directories (`lock_rename`).
+    """
+    source = old_dentry.d_inode
+    target = new_dentry.d_inode
+    if source is target:
+        return
+    is_dir = d_is_dir(old_dentry)
+    exchange = bool(flags & RENAME_EXCHANGE)
+    may_delete(old_dir, old_dentry, is_dir)
+    assert source is not None
+    new_is_dir = False
+    if target is None:
+        may_create(new_dir, new_dentry)
+    else:
+        new_is_dir = d_is_dir(new_dentry)
+        may_delete(new_dir, new_dentry, new_is_dir if exchange else is_dir)
+    op = old_dir.i_op
+    if type(op).rename is _NO_RENAME:
+        raise EPERM()
+    if new_dir is not old_dir:  # ".." of what moves will be written
+        if is_dir:
+            inode_permission(source, MAY_WRITE)
+        if exchange and new_is_dir:
+            assert target is not None
+            inode_permission(target, MAY_WRITE)
+    dget(new_dentry)
+    try:
+        if not is_dir or exchange:
+            lock_two_nondirectories(source, target)
+        elif target is not None:
+            target.i_rwsem.down_write()
+        try:
+            _rename_locked(old_dir, old_dentry, new_dir, new_dentry, flags)
+        finally:
+            if not is_dir or exchange:
+                unlock_two_nondirectories(source, target)
+            elif target is not None:
+                target.i_rwsem.up_write()
+    finally:
+        dput(new_dentry)
+
+
+def _rename_locked(
+    old_dir: Inode, old_dentry: Dentry, new_dir: Inode, new_dentry: Dentry, flags: int
+) -> None:
+    """The part of `vfs_rename` with everything locked."""
+    is_dir = d_is_dir(old_dentry)
+    target = new_dentry.d_inode
+    new_is_dir = d_is_dir(new_dentry)
+    replaces = target is not None and not flags & RENAME_EXCHANGE
+    if is_local_mountpoint(old_dentry) or is_local_mountpoint(new_dentry):
+        raise EBUSY()
+    limit = new_dir.i_sb.s_max_links
+    if limit and new_dir is not old_dir:
+        if is_dir and not new_is_dir and new_dir.i_nlink >= limit:
+            raise EMLINK()
+        if flags & RENAME_EXCHANGE and not is_dir and new_is_dir and old_dir.i_nlink >= limit:
+            raise EMLINK()
+    if is_dir and replaces:
+        shrink_dcache_parent(new_dentry)
+    old_dir.i_op.rename(old_dir, old_dentry, new_dir, new_dentry, flags)
+    if replaces:
+        assert target is not None
+        if is_dir:
+            target.i_flags |= S_DEAD
+        dont_mount(new_dentry)
+        detach_mounts(new_dentry)
+    if flags & RENAME_EXCHANGE:
+        d_exchange(old_dentry, new_dentry)
+    else:
+        d_move(old_dentry, new_dentry)
+
+
+# -- by path: what the system calls call ---------------------------------------------------------
+
+
+def do_mkdir(name: str, mode: int) -> None:
+    """Sleeps.  mkdir(2).  Raises as `filename_create` and `vfs_mkdir`."""
+    path, dentry = filename_create(name, directory=True)
+    try:
+        assert path.dentry.d_inode is not None
+        vfs_mkdir(path.dentry.d_inode, dentry, mode & ~current_umask())
+    finally:
+        done_path_create(path, dentry)
+
+
+def do_mknod(name: str, mode: int, dev: int) -> None:
+    """Sleeps.  mknod(2): a regular file, a device, a FIFO or a socket.
+
+    Raises:
+        OSError: EPERM for a directory, EINVAL for another type, else as `filename_create`,
+            `vfs_create`, `vfs_mknod`.
+    """
+    if S_ISDIR(mode):
+        raise EPERM()
+    regular = not mode & 0o170000 or S_ISREG(mode)
+    if not (regular or S_ISCHR(mode) or S_ISBLK(mode) or S_ISFIFO(mode) or S_ISSOCK(mode)):
+        raise EINVAL()
+    path, dentry = filename_create(name)
+    try:
+        dir = path.dentry.d_inode
+        assert dir is not None
+        mode &= ~current_umask()
+        if regular:
+            vfs_create(dir, dentry, mode, True)
+        else:
+            vfs_mknod(dir, dentry, mode, dev if S_ISCHR(mode) or S_ISBLK(mode) else 0)
+    finally:
+        done_path_create(path, dentry)
+
+
+def do_symlink(target: str, name: str) -> None:
+    """Sleeps.  symlink(2).  Raises ENOENT, ENAMETOOLONG about ``target``, else as `vfs_symlink`."""
+    getname(target)
+    path, dentry = filename_create(name)
+    try:
+        assert path.dentry.d_inode is not None
+        vfs_symlink(path.dentry.d_inode, dentry, target)
+    finally:
+        done_path_create(path, dentry)
+
+
+def do_link(old: str, new: str, follow: bool = False) -> None:
+    """Sleeps.  link(2): the name ``new`` for the inode of ``old``; a symbolic link itself unless
+    ``follow``.
+
+    Raises:
+        OSError: EXDEV across mounts, else as `user_path`, `filename_create`, `vfs_link`.
+    """
+    old_path = user_path(old, LOOKUP_FOLLOW if follow else 0)
+    try:
+        path, dentry = filename_create(new)
+        try:
+            if old_path.mnt is not path.mnt:
+                raise EXDEV()
+            assert path.dentry.d_inode is not None
+            vfs_link(old_path.dentry, path.dentry.d_inode, dentry)
+        finally:
+            done_path_create(path, dentry)
+    finally:
+        path_put(old_path)
+
+
+def do_unlink(name: str) -> None:
+    """Sleeps.  unlink(2).
+
+    Raises:
+        OSError: EISDIR for "." and "/", and with a trailing slash ENOENT, EISDIR or ENOTDIR; else
+            as `vfs_unlink`.
+
+    Source: ``do_unlinkat``.
+    """
+    last = filename_parentat(name)
+    path = last.parent
+    victim: Inode | None = None
+    try:
+        if last.type != LAST_NORM:
+            raise EISDIR()
+        mnt_want_write(path.mnt)
+        try:
+            dir = path.dentry.d_inode
+            assert dir is not None
+            sem = dir.i_rwsem
+            sem.down_write(I_MUTEX_PARENT)
+            try:
+                dentry = lookup_hash(path.dentry, last.name, 0)
+                try:
+                    inode = dentry.d_inode
+                    if inode is None:
+                        raise ENOENT()
+                    if last.slash:
+                        raise EISDIR() if S_ISDIR(inode.i_mode) else ENOTDIR()
+                    ihold(inode)
+                    victim = inode
+                    vfs_unlink(dir, dentry)
+                finally:
+                    dput(dentry)
+            finally:
+                sem.up_write()
+                if victim is not None:
+                    iput(victim)  # may truncate: not under the directory's lock
+        finally:
+            mnt_drop_write(path.mnt)
+    finally:
+        path_put(path)
+
+
+def do_rmdir(name: str) -> None:
+    """Sleeps.  rmdir(2).
+
+    Raises:
+        OSError: ENOTEMPTY for "..", EINVAL for ".", EBUSY for "/", ENOENT, else as `vfs_rmdir`.
+
+    Source: ``do_rmdir``.
+    """
+    last = filename_parentat(name)
+    path = last.parent
+    try:
+        if last.type != LAST_NORM:
+            raise {LAST_DOTDOT: ENOTEMPTY, LAST_DOT: EINVAL}.get(last.type, EBUSY)()
+        mnt_want_write(path.mnt)
+        try:
+            dir = path.dentry.d_inode
+            assert dir is not None
+            sem = dir.i_rwsem
+            sem.down_write(I_MUTEX_PARENT)
+            try:
+                dentry = lookup_hash(path.dentry, last.name, 0)
+                try:
+                    if dentry.d_inode is None:
+                        raise ENOENT()
+                    vfs_rmdir(dir, dentry)
+                finally:
+                    dput(dentry)
+            finally:
+                sem.up_write()
+        finally:
+            mnt_drop_write(path.mnt)
+    finally:
+        path_put(path)
+
+
+def do_rename(old: str, new: str, flags: int = 0) -> None:
+    """Sleeps.  renameat2(2).
+
+    Raises:
+        OSError: in this order: EINVAL (bad flags), EPERM (a whiteout without CAP_MKNOD), what the
+            walks say, EXDEV, EBUSY ("." or "/"; EEXIST for ``new`` with RENAME_NOREPLACE), EROFS,
+            ENOENT, EEXIST, ENOTDIR (trailing slash), EINVAL (into itself), ENOTEMPTY (onto its own
+            ancestor; EINVAL with RENAME_EXCHANGE), else as `vfs_rename`.
+
+    Source: ``sys_renameat2``.
+    """
+    if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT):
+        raise EINVAL()
+    if flags & RENAME_EXCHANGE and flags & (RENAME_NOREPLACE | RENAME_WHITEOUT):
+        raise EINVAL()
+    if flags & RENAME_WHITEOUT and not capable(CAP_MKNOD):
+        raise EPERM()
+    old_last = filename_parentat(old)
+    try:
+        new_last = filename_parentat(new)
+        try:
+            _rename_between(old_last, new_last, flags)
+        finally:
+            path_put(new_last.parent)
+    finally:
+        path_put(old_last.parent)
+
+
+def _rename_between(old: LastName, new: LastName, flags: int) -> None:
+    """The parents are found: lock them, look both names up, rename."""
+    if old.parent.mnt is not new.parent.mnt:
+        raise EXDEV()
+    if old.type != LAST_NORM:
+        raise EBUSY()
+    if new.type != LAST_NORM:
+        raise EEXIST() if flags & RENAME_NOREPLACE else EBUSY()
+    mnt = old.parent.mnt
+    mnt_want_write(mnt)
+    try:
+        old_parent, new_parent = old.parent.dentry, new.parent.dentry
+        trap = lock_rename(new_parent, old_parent)
+        try:
+            old_dentry = lookup_hash(old_parent, old.name, 0)
+            try:
+                if old_dentry.d_inode is None:
+                    raise ENOENT()
+                intent = 0 if flags & RENAME_EXCHANGE else LOOKUP_RENAME_TARGET
+                new_dentry = lookup_hash(new_parent, new.name, intent)
+                try:
+                    _check_names(old, old_dentry, new, new_dentry, trap, flags)
+                    assert old_parent.d_inode is not None and new_parent.d_inode is not None
+                    vfs_rename(
+                        old_parent.d_inode, old_dentry, new_parent.d_inode, new_dentry, flags
+                    )
+                finally:
+                    dput(new_dentry)
+            finally:
+                dput(old_dentry)
+        finally:
+            unlock_rename(new_parent, old_parent)
+    finally:
+        mnt_drop_write(mnt)
+
+
+def _check_names(
+    old: LastName,
+    old_dentry: Dentry,
+    new: LastName,
+    new_dentry: Dentry,
+    trap: Dentry | None,
+    flags: int,
+) -> None:
+    """What can be said about a rename by looking at the two dentries, in Linux's order."""
+    exchange = flags & RENAME_EXCHANGE
+    if flags & RENAME_NOREPLACE and new_dentry.d_inode is not None:
+        raise EEXIST()
+    if exchange:
+        if new_dentry.d_inode is None:
+            raise ENOENT()
+        if not d_is_dir(new_dentry) and new.slash:
+            raise ENOTDIR()
+    if not d_is_dir(old_dentry) and (old.slash or (new.slash and not exchange)):
+        raise ENOTDIR()
+    if old_dentry is trap:
+        raise EINVAL()
+    if new_dentry is trap:
+        raise EINVAL() if exchange else ENOTEMPTY()

@@ -1,0 +1,366 @@
+"""The inode cache: finding inodes by number, keeping unused ones, and how an inode ends.
+
+The states of an inode (``i_state``) and who waits for them to end::
+
+    I_NEW          hashed, but not filled in yet; whoever finds it waits
+    I_WILL_FREE    unused, being written back for the last time; whoever finds it waits until it is
+    gone I_FREEING      being evicted; likewise
+    I_CLEAR        its data is gone (always together with I_FREEING)
+    I_SYNC         being written back; eviction waits
+    I_REFERENCED   used since memory pressure last looked
+
+What waits for the end of I_NEW or of an inode waits on a `StateWait`, not on the inode, because
+that may be freed first.  The wait knows its owner, so a hang names who should have called
+`unlock_new_inode`.
+
+An inode ends here::
+
+    evict()              off the lists of writeback and superblock; writeback waited for
+    s_op.evict_inode     pages thrown away, clear_inode()
+    remove_inode_hash    its number is free again, waiters go on
+    destroy_inode        freed after a grace period
+
+The locks are told in `vfsim.fs.inode`.  The counterpart of the cache in ``fs/inode.c`` of Linux
+v4.10.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from vfsim.checks.bugs import bug, warn
+from vfsim.checks.lifetime import free
+from vfsim.fs.operations import SuperOperations
+from vfsim.locks.rcu import call_rcu
+from vfsim.locks.spinlock import SpinLock
+from vfsim.locks.waitqueue import WaitQueue
+from vfsim.mm.truncate import truncate_inode_pages
+from vfsim.mm.writeback import inode_io_list_del, inode_wait_for_writeback
+from vfsim.sim.scheduler import cond_resched, might_sleep
+from vfsim.sim.state import K
+
+if TYPE_CHECKING:
+    from vfsim.fs.inode import Inode
+    from vfsim.fs.super import SuperBlock
+    from vfsim.sim.task import Task
+
+# i_state
+I_DIRTY_SYNC = 1 << 0
+I_DIRTY_DATASYNC = 1 << 1
+I_DIRTY_PAGES = 1 << 2
+I_NEW = 1 << 3
+I_WILL_FREE = 1 << 4
+I_FREEING = 1 << 5
+I_CLEAR = 1 << 6
+I_SYNC = 1 << 7
+I_REFERENCED = 1 << 8
+I_LINKABLE = 1 << 10
+I_DIRTY_TIME = 1 << 11
+I_DIRTY = I_DIRTY_SYNC | I_DIRTY_DATASYNC | I_DIRTY_PAGES
+I_DIRTY_ALL = I_DIRTY | I_DIRTY_TIME
+I_DYING = I_FREEING | I_WILL_FREE
+"""What no new reference can be taken on."""
+
+MS_ACTIVE = 1 << 30
+"""A flag of superblocks (see `vfsim.fs.super`): unused inodes may stay in the cache."""
+
+_PLAIN_EVICT = SuperOperations.evict_inode
+_PLAIN_DESTROY = SuperOperations.destroy_inode
+
+
+@attrs.define(eq=False)
+class StateWait:
+    """Where tasks wait for an inode to become ready, or to be gone.  It outlives the inode.
+
+    Attributes:
+        queue: the waiters.  owner: who must end the wait.  over: it has ended.
+    """
+
+    owner: Task | None
+    queue: WaitQueue = attrs.field(factory=lambda: WaitQueue("inode state"))
+    over: bool = False
+
+    def wait(self) -> None:
+        """Sleeps.  Until whoever made the inode new or began to free it is done."""
+        self.queue.wait_event(self._is_over, owner=self.owner)
+
+    def _is_over(self) -> bool:
+        return self.over
+
+
+@attrs.define(eq=False)
+class InodeCache:
+    """What all inodes of a world share.
+
+    Attributes:
+        inode_hash_lock: guards the hash.
+        inode_hashtable: (superblock, number) to the inodes of that number: one alive, and some
+            being freed.
+        last_ino: for `get_next_ino`.
+    """
+
+    inode_hash_lock: SpinLock = attrs.field(factory=lambda: SpinLock("inode_hash_lock"))
+    inode_hashtable: dict[tuple[SuperBlock, int], list[Inode]] = attrs.field(factory=dict)
+    last_ino: int = 0
+
+    def _check(self) -> None:
+        for key, chain in self.inode_hashtable.items():
+            alive = [i for i in chain if not i.i_state & I_DYING]
+            assert len(alive) <= 1, f"two inodes of number {key[1]} on {key[0]!r}"
+            assert all(i.i_hash == key for i in chain)
+
+
+def icache() -> InodeCache:
+    """Never sleeps.  The inode cache of the running world."""
+    data = K.machine.data
+    found = data.get("icache")
+    if found is None:
+        found = data["icache"] = InodeCache()
+        data["inode_hash_lock"] = found.inode_hash_lock
+    return found
+
+
+# -- the lists of a superblock and the hash --------------------------------------------------------
+
+
+def inode_sb_list_add(inode: Inode) -> None:
+    """Never sleeps.  Put an inode on its superblock's list."""
+    sb = inode.i_sb
+    sb.s_inode_list_lock.lock()
+    sb.s_inodes[inode] = None
+    inode.i_on_sb_list = True
+    sb.s_inode_list_lock.unlock()
+
+
+def inode_sb_list_del(inode: Inode) -> None:
+    """Never sleeps.  Take an inode off its superblock's list."""
+    if inode.i_on_sb_list:
+        sb = inode.i_sb
+        sb.s_inode_list_lock.lock()
+        del sb.s_inodes[inode]
+        inode.i_on_sb_list = False
+        sb.s_inode_list_lock.unlock()
+
+
+def hash_add(cache: InodeCache, inode: Inode, key: tuple[SuperBlock, int]) -> None:
+    """Never sleeps.  Hash an inode.  The caller holds inode_hash_lock and i_lock."""
+    cache.inode_hashtable.setdefault(key, []).insert(0, inode)
+    inode.i_hash = key
+
+
+def insert_inode_hash(inode: Inode) -> None:
+    """Never sleeps.  Make an inode findable by its number.  Source: ``insert_inode_hash``."""
+    cache = icache()
+    with cache.inode_hash_lock, inode.i_lock:
+        hash_add(cache, inode, (inode.i_sb, inode.i_ino))
+
+
+def remove_inode_hash(inode: Inode) -> None:
+    """Never sleeps.  Make an inode unfindable; nothing happens if it is."""
+    if inode.i_hash is None:
+        return
+    cache = icache()
+    with cache.inode_hash_lock, inode.i_lock:
+        hash_del(cache, inode)
+
+
+def hash_del(cache: InodeCache, inode: Inode) -> None:
+    """Never sleeps.  Unhash an inode.  The caller holds inode_hash_lock and i_lock."""
+    key = inode.i_hash
+    if key is not None:
+        chain = cache.inode_hashtable[key]
+        chain.remove(inode)
+        if not chain:
+            del cache.inode_hashtable[key]
+        inode.i_hash = None
+
+
+# -- waiting for states ----------------------------------------------------------------------------
+
+
+def state_wait(inode: Inode) -> StateWait:
+    """Never sleeps.  The place to wait for the inode's state; the caller holds its i_lock."""
+    wait = inode.i_wait
+    if wait is None:
+        wait = inode.i_wait = StateWait(inode.i_state_owner)
+    return wait
+
+
+def wait_on_freeing_inode(cache: InodeCache, inode: Inode) -> None:
+    """Sleeps.  Until the inode is gone.  Enters with i_lock and inode_hash_lock, leaves with the
+    latter.
+
+    The inode must not be looked at afterwards: its memory may be somebody else's.
+    """
+    wait = state_wait(inode)
+    inode.i_lock.unlock()
+    cache.inode_hash_lock.unlock()
+    wait.wait()
+    cache.inode_hash_lock.lock()
+
+
+def wake_up_inode(inode: Inode) -> None:
+    """Never sleeps.  End the wait for the inode's state.  The caller holds its i_lock."""
+    wait = inode.i_wait
+    inode.i_state_owner = None
+    if wait is not None:
+        inode.i_wait = None
+        wait.over = True
+        wait.queue.wake_up_all()
+
+
+# -- eviction --------------------------------------------------------------------------------------
+
+
+def evict(inode: Inode) -> None:
+    """Sleeps.  Take an inode with I_FREEING out of everything and free it.
+
+    Nobody can take a reference any more; writeback may still be busy with it and is waited for.
+    """
+    if not inode.i_state & I_FREEING:
+        bug("kernel.bug", f"evict() of an inode that is not being freed: {inode!r}")
+    might_sleep()
+    sb = inode.i_sb
+    if inode in sb.s_inode_lru:
+        bug("kernel.bug", f"evict() of an inode that is still on the LRU: {inode!r}")
+    inode_io_list_del(inode)
+    inode_sb_list_del(inode)
+    inode_wait_for_writeback(inode)
+    if inode.i_state & I_SYNC:
+        warn("E10", f"{inode!r} is evicted while it is being written back")
+    op = sb.s_op
+    if type(op).evict_inode is _PLAIN_EVICT:
+        truncate_inode_pages_final(inode)
+        clear_inode(inode)
+    else:
+        op.evict_inode(inode)
+    remove_inode_hash(inode)
+    with inode.i_lock:
+        wake_up_inode(inode)
+    destroy_inode(inode)
+
+
+def truncate_inode_pages_final(inode: Inode) -> None:
+    """Sleeps.  Throw away all pages of an inode that is being evicted."""
+    if inode._data is not None:
+        truncate_inode_pages(inode._data, 0)
+
+
+def clear_inode(inode: Inode) -> None:
+    """Never sleeps.  Mark an inode as having no data left; the last step of every
+    ``evict_inode``.
+    """
+    data = inode._data
+    if data is not None and data.nrpages:
+        bug("kernel.bug", f"clear_inode() of an inode with {data.nrpages} pages: {inode!r}")
+    if not inode.i_state & I_FREEING:
+        bug("kernel.bug", f"clear_inode() of an inode that is not being freed: {inode!r}")
+    if inode.i_state & I_CLEAR:
+        bug("kernel.bug", f"clear_inode() of an inode that was cleared before: {inode!r}")
+    inode.i_state = I_FREEING | I_CLEAR
+
+
+def destroy_inode(inode: Inode) -> None:
+    """Sleeps.  Free an inode that nobody can find (``destroy_inode`` of the filesystem, if it has
+    one).
+    """
+    sb = inode.i_sb
+    if not inode.raw_i_nlink:
+        sb.s_remove_count -= 1
+    op = sb.s_op
+    if type(op).destroy_inode is _PLAIN_DESTROY:
+        call_rcu(free_inode_nonrcu, inode)
+    else:
+        op.destroy_inode(inode)
+
+
+def free_inode_nonrcu(inode: Inode) -> None:
+    """Never sleeps.  Give the memory back now; for RCU callbacks."""
+    free(inode, f"inode {inode.i_ino}")
+
+
+def evict_inodes(sb: SuperBlock) -> None:
+    """Sleeps.  Evict all unused inodes of a superblock that is no longer active.
+
+    The caller holds ``s_umount`` exclusive.  Source: ``evict_inodes``.
+    """
+    dispose = []
+    with sb.s_inode_list_lock:
+        for inode in sb.s_inodes:
+            if inode.i_count:
+                continue
+            with inode.i_lock:
+                if inode.i_state & (I_NEW | I_DYING):
+                    continue
+                _start_freeing(inode)
+                dispose.append(inode)
+    _dispose(dispose)
+
+
+def _start_freeing(inode: Inode) -> None:
+    """Never sleeps.  From here on whoever finds the inode waits for us.  The caller holds
+    i_lock.
+    """
+    inode.i_state |= I_FREEING
+    inode.i_state_owner = K.cur
+    inode_lru_del(inode)
+
+
+def _dispose(inodes: list[Inode]) -> None:
+    """Sleeps.  Evict a private list of inodes with I_FREEING."""
+    for inode in inodes:
+        evict(inode)
+        cond_resched()
+
+
+# -- unused inodes ---------------------------------------------------------------------------------
+
+
+def inode_add_lru(inode: Inode) -> None:
+    """Never sleeps.  Remember an unused inode as one that memory pressure may take.  The caller
+    holds i_lock.
+    """
+    if not inode.i_state & (I_DIRTY_ALL | I_SYNC | I_DYING) and not inode.i_count:
+        sb = inode.i_sb
+        if sb.s_flags & MS_ACTIVE and inode not in sb.s_inode_lru:
+            with sb.s_inode_lru_lock:
+                sb.s_inode_lru[inode] = None
+
+
+def inode_lru_del(inode: Inode) -> None:
+    """Never sleeps.  The caller holds i_lock."""
+    sb = inode.i_sb
+    if inode in sb.s_inode_lru:
+        with sb.s_inode_lru_lock:
+            sb.s_inode_lru.pop(inode, None)
+
+
+def prune_icache_sb(sb: SuperBlock, count: int) -> int:
+    """Sleeps.  Evict up to ``count`` inodes that nobody used lately, oldest first; returns how
+    many.
+
+    The caller holds ``s_umount`` at least shared.  Inodes used since the last call get a second
+    chance.
+    """
+    freeable: list[Inode] = []
+    with sb.s_inode_lru_lock:
+        for inode in list(sb.s_inode_lru)[:count]:
+            if (
+                not inode.i_lock.trylock()
+            ):  # the LRU lock nests inside i_lock: only a try is allowed here
+                continue
+            if inode.i_count or inode.i_state & ~I_REFERENCED:
+                del sb.s_inode_lru[inode]
+            elif inode.i_state & I_REFERENCED or (inode._data is not None and inode._data.nrpages):
+                inode.i_state &= ~I_REFERENCED
+                sb.s_inode_lru[inode] = sb.s_inode_lru.pop(inode)
+            else:
+                inode.i_state |= I_FREEING
+                inode.i_state_owner = K.cur
+                del sb.s_inode_lru[inode]
+                freeable.append(inode)
+            inode.i_lock.unlock()
+    _dispose(freeable)
+    return len(freeable)
