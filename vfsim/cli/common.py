@@ -1,0 +1,241 @@
+"""What the commands share: options, the JSON file, the progress bar, printing what was found."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from vfsim.checks import tables
+from vfsim.checks.contract import methods_of
+from vfsim.explore.strategies import maker
+from vfsim.testing.check import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from vfsim.explore.failure import Failure
+
+_BETWEEN = 0.1  # seconds between two looks of the progress bar
+_IN_FULL = 10  # reports; the rest gets a line each
+
+
+def _cpus() -> int:
+    """How many processes can run at once here."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `check` and `explore` both take."""
+    for decorate in (
+        json_option,
+        click.option(
+            "--jobs",
+            type=click.IntRange(1, 256),
+            default=_cpus,
+            show_default="one per CPU",
+            metavar="N",
+            help="Processes that share the work; the result does not depend on it.",
+        ),
+        click.option(
+            "--device",
+            type=click.IntRange(8, 1 << 24),
+            metavar="SECTORS",
+            help="Size of the disk (sectors of 512 bytes), instead of what the filesystem says.",
+        ),
+        click.option("--mount-options", default="", metavar="TEXT", help="Options for each mount."),
+        click.option(
+            "--strategy",
+            default="pos",
+            show_default=True,
+            callback=_strategy,
+            help="Who runs next: pos, random, pct or pct:DEPTH.",
+        ),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, (1 << 64) - 1),
+            default=0,
+            show_default=True,
+            help="Of the search; the same seed gives the same search.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+@contextlib.contextmanager
+def _while_heard() -> Iterator[None]:
+    """If nobody reads stdout any more (``| head``), go on silently: the status still counts."""
+    try:
+        yield
+    except BrokenPipeError:
+        stop_talking()
+
+
+def stop_talking() -> None:
+    """From now on stdout goes nowhere, so that Python does not complain at exit either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Document:
+    """Where the JSON goes: to a file, to stdout (``-``), or nowhere.
+
+    Raises:
+        OSError, ValueError: the file cannot be written; told before the work, not after it.
+    """
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path if path in ("", "-") else os.path.abspath(path)
+        self.is_stdout = path == "-"
+        if self.path and not self.is_stdout:
+            with open(self.path, "a"):
+                pass
+
+    def write(self, data: dict[str, Any]) -> None:
+        """Write the document, if it is wanted."""
+        text = json.dumps(data, indent=2) + "\n"
+        if self.is_stdout:
+            with _while_heard():
+                sys.stdout.write(text)
+                sys.stdout.flush()
+        elif self.path:
+            try:
+                Path(self.path).write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise click.ClickException(f"cannot write {self.path}: {error.strerror}") from None
+
+    def say(self, text: str = "") -> None:
+        """Print a line for people, unless stdout is for JSON."""
+        if not self.is_stdout:
+            with _while_heard():
+                click.echo(text)
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """If the JSON goes to stdout, what a target prints must not: it goes to stderr."""
+        if self.is_stdout:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield
+        else:
+            yield
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--json PATH|-``."""
+    return click.option(
+        "--json", "document", metavar="PATH|-", callback=_document,
+        help="Write the result as JSON; - is stdout, and then nothing else is printed there.",
+    )(command)  # fmt: skip
+
+
+def _document(context: click.Context, parameter: click.Parameter, path: str | None) -> Document:
+    try:
+        return Document(path or "")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "this is no file's name"
+        raise click.BadParameter(f"cannot write {path!r}: {reason}") from None
+
+
+def _strategy(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        maker(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
+
+
+def print_failures(document: Document, failures: Sequence[Failure]) -> None:
+    """All reports; after the first few only a line each."""
+    for failure in failures[:_IN_FULL]:
+        document.say(failure.report.rstrip() + "\n")
+    for failure in failures[_IN_FULL:]:
+        v = failure.violation
+        document.say(
+            f"{v.kind}: {v.summary} [{v.rule}], {v.blamed}\n    vfsim replay {failure.token}"
+        )
+    if len(failures) > _IN_FULL:
+        document.say()
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 schedule``, ``2,000 schedules``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+class TerminalProgress(Progress):
+    """A progress bar on a terminal's stderr; nothing anywhere else."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
+        self._next = 0.0
+        if sys.stderr.isatty():
+            self._bar = Bar(
+                TextColumn("{task.description:<40.40}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+                auto_refresh=False,  # its thread would not survive a fork
+            )
+
+    def __enter__(self) -> TerminalProgress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, total: int) -> None:
+        """So much work is ahead."""
+        if self._bar is not None:
+            self._task = self._bar.add_task("", total=total)
+
+    def at(self, what: str) -> None:
+        """Something new begins."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=what)
+
+    def advance(self, amount: int) -> None:
+        """So much of it is done."""
+        if self._bar is not None:
+            self._bar.advance(self._task, amount)
+            now = time.monotonic()
+            if now >= self._next:
+                self._next = now + _BETWEEN
+                self._bar.refresh()
+
+
+def coverage_lines(record: dict[str, Any], filesystem: type) -> list[str]:
+    """What was covered of a filesystem and of the contract, a line each."""
+    called, silent = _methods(filesystem)
+    methods = f"methods       {len(called)} of {len(called) + len(silent)} called"
+    if silent:
+        methods += f"; never: {', '.join(silent)}"
+    cells = [n for n in record["checked"].values() if n]
+    return [
+        methods,
+        f"contract      {counted(len(cells), 'cell')} and rules checked, {sum(cells):,} times",
+    ]
+
+
+def _methods(filesystem: type) -> tuple[list[str], list[str]]:
+    """The methods that the filesystem's module defines: those called, and those never called."""
+    calls: dict[str, int] = {}
+    for table in tables.tables().values():
+        for method in methods_of(table).values():
+            for site in method.sites:
+                if site.cls.__module__ == filesystem.__module__:
+                    calls[site.title] = calls.get(site.title, 0) + site.calls
+    return [m for m, n in calls.items() if n], [m for m, n in calls.items() if not n]

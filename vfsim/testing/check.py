@@ -1,0 +1,464 @@
+"""The main job: everything vfsim knows to ask of a filesystem.
+
+Two parts, each in worlds of its own, each ending with umount and the leak checks:
+
+* **conformance**: names and data as Linux does them, one assertion per fresh filesystem,
+undisturbed;
+* **concurrency**: the scenario library, every scenario under many schedules.
+
+What is found is kept once per signature, with a report from a traced replay and the token of that
+replay.  Both parts are programs (`vfsim.explore.program`), so that a token of either is replayed in
+the same way; `program_named` finds them again by the scenario's name in the token.
+"""
+
+from __future__ import annotations
+
+from errno import EDQUOT, EFBIG, ENOSPC
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from vfsim.block.disk import RamDisk
+from vfsim.checks import tables
+from vfsim.explore.execute import MAX_STEPS, execute
+from vfsim.explore.explore import Exploration, search
+from vfsim.explore.failure import Failure, report_run
+from vfsim.explore.parallel import Batch, in_order
+from vfsim.explore.program import target_of
+from vfsim.explore.strategies import maker
+from vfsim.explore.strategies.replay import Replay
+from vfsim.explore.watch import Watch
+from vfsim.fs.kernel import Kernel
+from vfsim.sim.errors import Violation
+from vfsim.testing.conformance import (
+    Capabilities,
+    KernelGround,
+    assertions,
+    probe,
+    run_assertion,
+)
+from vfsim.testing.scenario import ScenarioProgram
+from vfsim.testing.scenarios import library
+
+if TYPE_CHECKING:
+    from vfsim.explore.program import Program
+    from vfsim.explore.token import Option
+    from vfsim.fs.operations import FileSystemType
+    from vfsim.sim.trace import Trace
+    from vfsim.testing.conformance import Assertion
+    from vfsim.testing.scenario import Scenario
+
+SCHEDULES = 200
+"""Distinct schedules per scenario."""
+
+CONFORMANCE = "conformance:"
+"""How a token names an assertion of the conformance suite."""
+
+_PER_DISTINCT = 4  # schedules run at most, for each distinct one that is wanted
+_MAX_FAILING = 20  # failing schedules after which a scenario is left
+_MAX_ENDLESS = 3  # runs that make no progress: each takes long
+
+
+@attrs.define
+class Subject:
+    """What is checked, and how it is set up.
+
+    Attributes:
+        target: as it was named.  filesystem: the class.
+        device: sectors of its disk, if not what it says itself.
+        mount_options: for each mount.
+    """
+
+    target: str
+    filesystem: type[FileSystemType]
+    device: int | None = None
+    mount_options: str = ""
+
+    @property
+    def blamed(self) -> str:
+        """The name under which the filesystem is blamed for wrong results."""
+        return f"filesystem {self.filesystem.__qualname__}"
+
+    @property
+    def options(self) -> tuple[tuple[str, Option], ...]:
+        """What a token must say beside the target."""
+        made: list[tuple[str, Option]] = []
+        if self.device is not None:
+            made.append(("device", self.device))
+        if self.mount_options:
+            made.append(("mount-options", self.mount_options))
+        return tuple(made)
+
+    def probe(self) -> Capabilities:
+        """What the filesystem can do; its mistakes are for the suite to find."""
+        args = (self.filesystem, self.device, self.mount_options)
+        return probe(KernelGround(*args, checks=False))
+
+    def scenario(self, scenario: type[Scenario]) -> ScenarioProgram:
+        """A scenario of the library on this filesystem."""
+        return ScenarioProgram(
+            scenario, self.filesystem, self.device, self.mount_options, target=self.target
+        )
+
+
+@attrs.define
+class Checked:
+    """What a check came to.
+
+    Attributes:
+        subject: what was checked.
+        seed: of the search.
+        failures: one per signature.
+        passed, failed, skipped: assertions of the conformance suite; ``lacking``: why, by count.
+        explorations: one per scenario.
+        left_out: scenarios that need what the filesystem does not have.
+        coverage: methods called and cells checked.
+        endless: runs that made no progress; a few of them end the check.
+        interrupted: Ctrl-C ended it.
+    """
+
+    subject: Subject
+    seed: int
+    failures: list[Failure] = attrs.Factory(list)
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    explorations: list[Exploration] = attrs.Factory(list)
+    left_out: list[str] = attrs.Factory(list)
+    coverage: dict[str, Any] = attrs.Factory(dict)
+    endless: int = 0
+    interrupted: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """``bug``, ``interrupted`` or ``clean``."""
+        return "bug" if self.failures else "interrupted" if self.interrupted else "clean"
+
+    @property
+    def run(self) -> int:
+        """Schedules run."""
+        return sum(e.run for e in self.explorations)
+
+    @property
+    def distinct(self) -> int:
+        """Schedules run that differ from each other, within each scenario."""
+        return sum(e.distinct for e in self.explorations)
+
+    def add(self, found: Exploration) -> None:
+        """Keep what an exploration found, once per signature."""
+        mine = {f.violation.signature: f for f in self.failures}
+        for failure in found.failures:
+            first = mine.get(failure.violation.signature)
+            if first is None:
+                self.failures.append(failure)
+            else:
+                first.count += failure.count
+        for signature, count in found.seen_again.items():
+            mine[signature].count += count
+        self.endless += found.endless
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON document of ``vfsim check``."""
+        return {
+            "target": self.subject.target,
+            "verdict": self.verdict,
+            "violations": [f.as_dict() for f in self.failures],
+            "schedules": {"run": self.run, "distinct": self.distinct},
+            "coverage": self.coverage,
+            "seed": self.seed,
+        }
+
+
+class Progress:
+    """What a check tells of itself while it works; this one tells nobody."""
+
+    def begin(self, total: int) -> None:
+        """So much work is ahead, in units of one schedule or one assertion."""
+
+    def at(self, what: str) -> None:
+        """Something new begins."""
+
+    def advance(self, amount: int) -> None:
+        """So much of it is done."""
+
+
+def check(
+    subject: Subject,
+    *,
+    seed: int = 0,
+    schedules: int = SCHEDULES,
+    strategy: str = "pos",
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Checked:
+    """Ask everything of a filesystem.
+
+    Args:
+        schedules: distinct ones per scenario.
+        jobs: processes; the result does not depend on it.
+
+    Raises:
+        EngineError: a run could not be repeated.
+        TypeError, ValueError: wrong arguments.
+    """
+    maker(strategy)  # refuse a wrong one before any work is done
+    progress = progress or Progress()
+    tables.reset()
+    result = Checked(subject, seed)
+    suite = list(assertions())
+    scenarios = library()
+    progress.begin(len(suite) + schedules * len(scenarios))
+    with Watch() as watch:
+        progress.at("mounting")
+        first = _run_alone(result, MountProgram(subject), watch)
+        if not watch.interrupted and all(v.kind in ("soft", "leak") for v in first):
+            caps = subject.probe()
+            _conformance(result, suite, caps, watch, progress)
+            chosen = _chosen(result, scenarios, caps)
+            progress.advance(schedules * len(result.left_out))
+            known = frozenset(f.violation.signature for f in result.failures)
+            work = _Work(subject, chosen, schedules, strategy, seed, known)
+            _concurrency(result, work, jobs, watch, progress)
+        result.interrupted = watch.interrupted
+    result.coverage = tables.record()
+    return result
+
+
+def check_filesystem(target: str | type[FileSystemType], **options: Any) -> Checked:
+    """As ``vfsim check``: of a target by name (``file.py:Name``) or of a class; ``options`` are
+    those of `check`.
+
+    Raises:
+        BadTarget: the target cannot be used.
+        EngineError: a run could not be repeated.
+    """
+    from vfsim.testing.target import load
+
+    if isinstance(target, str):
+        return check(Subject(target, load(target).filesystem()), **options)
+    return check(Subject(target_of(target), target), **options)
+
+
+def _conformance(
+    result: Checked, suite: list[Assertion], caps: Capabilities, watch: Watch, progress: Progress
+) -> None:
+    for assertion in suite:
+        if watch.interrupted or result.endless >= _MAX_ENDLESS:
+            return
+        progress.at(f"conformance: {assertion.area}")
+        if assertion.why_not(caps):
+            result.skipped += 1
+        elif _run_alone(result, ConformanceProgram(result.subject, assertion, caps), watch):
+            result.failed += 1
+        else:
+            result.passed += 1
+        progress.advance(1)
+
+
+def _run_alone(result: Checked, program: Program, watch: Watch) -> list[Violation]:
+    """Run a program once, undisturbed; report what it finds that is new."""
+    batch = Batch(program, maker("pos"), result.seed, 0, MAX_STEPS, watch)
+    watch.begin()
+    run = execute(program, Replay([]))
+    if batch.cut(run) or not run.violations:
+        return []
+    known = {f.violation.signature: f for f in result.failures}
+    for violation in run.violations:
+        result.endless += violation.kind == "no progress"
+        if violation.signature in known:
+            known[violation.signature].count += 1
+    new = [v for v in run.violations if v.signature not in known]
+    if new:
+        result.failures += report_run(batch, 0, run, new)
+    return run.violations
+
+
+def _chosen(
+    result: Checked, scenarios: list[type[Scenario]], caps: Capabilities
+) -> list[type[Scenario]]:
+    """The scenarios that say something about a filesystem with these capabilities."""
+    chosen = []
+    for scenario in scenarios:
+        able = frozenset(getattr(scenario, "needs", "").split()) <= caps.has
+        if able and _fits(result.subject.scenario(scenario)):
+            chosen.append(scenario)
+        else:
+            result.left_out.append(scenario.__name__)
+    return chosen
+
+
+def _fits(program: ScenarioProgram) -> bool:
+    """Whether the filesystem has room for what the scenario begins with."""
+    kernel = Kernel()
+    try:
+        program.mount(kernel)
+        kernel.call(program.scenario().setup)
+    except OSError as error:
+        return error.errno not in (ENOSPC, EFBIG, EDQUOT)
+    except Exception:
+        return True  # something is wrong: let the scenario find out what
+    finally:
+        kernel.machine.bury()
+    return True
+
+
+@attrs.define
+class _Work:
+    """The concurrency part, cut into one piece per scenario; pieces know nothing of each other."""
+
+    subject: Subject
+    scenarios: list[type[Scenario]]
+    schedules: int
+    strategy: str
+    seed: int
+    known: frozenset[tuple[str, str, str]]
+
+    def piece(self, index: int, watch: Watch) -> Exploration:
+        """Explore one scenario."""
+        return search(
+            self.subject.scenario(self.scenarios[index]),
+            schedules=self.schedules * _PER_DISTINCT,
+            distinct=self.schedules,
+            strategy=self.strategy,
+            seed=self.seed,
+            max_failing=_MAX_FAILING,
+            known=self.known,
+            watch=watch,
+        )
+
+
+def _concurrency(result: Checked, work: _Work, jobs: int, watch: Watch, progress: Progress) -> None:
+    for found in in_order(work.piece, len(work.scenarios), jobs, watch):
+        result.explorations.append(found)
+        result.add(found)
+        progress.at(found.scenario)
+        progress.advance(work.schedules)
+        if result.endless >= _MAX_ENDLESS:
+            return
+
+
+# -- programs that run once ------------------------------------------------------------------------
+
+
+class _Alone:
+    """A program without concurrency."""
+
+    def __init__(self, subject: Subject, name: str) -> None:
+        self.subject = subject
+        self.name = name
+        self.target = subject.target
+        self.options = subject.options
+        self.blamed = subject.blamed
+
+    def kernel(self, trace: Trace | None, max_steps: int) -> Kernel:
+        """A kernel that has just started."""
+        return Kernel(trace=trace, max_steps=max_steps)
+
+
+class MountProgram(_Alone):
+    """Mount and umount, nothing else: what must work before anything else can be asked."""
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject, "mount")
+
+    def world(self, trace: Trace | None, max_steps: int) -> _MountWorld:
+        """A kernel with nothing on it."""
+        return _MountWorld(self.kernel(trace, max_steps), self.subject)
+
+
+class _MountWorld:
+    def __init__(self, kernel: Kernel, subject: Subject) -> None:
+        self.kernel = kernel
+        self.machine = kernel.machine
+        self.subject = subject
+
+    def set_up(self) -> None:
+        s = self.subject
+        disk = RamDisk(sectors=s.device) if s.device is not None else None
+        self.kernel.mount(s.filesystem, "/", device=disk, options=s.mount_options)
+
+    def check(self) -> None:
+        """Nothing was done."""
+
+    def close(self) -> None:
+        self.kernel.close()
+
+
+class ConformanceProgram(_Alone):
+    """One assertion of the conformance suite."""
+
+    def __init__(self, subject: Subject, assertion: Assertion, caps: Capabilities) -> None:
+        super().__init__(subject, CONFORMANCE + assertion.id)
+        self.assertion = assertion
+        self.caps = caps
+
+    def world(self, trace: Trace | None, max_steps: int) -> _ConformanceWorld:
+        """A kernel with nothing on it."""
+        return _ConformanceWorld(self.kernel(trace, max_steps), self)
+
+
+class _ConformanceWorld:
+    def __init__(self, kernel: Kernel, program: ConformanceProgram) -> None:
+        self.kernel = kernel
+        self.machine = kernel.machine
+        self.program = program
+
+    def set_up(self) -> None:
+        """The ground mounts."""
+
+    def check(self) -> None:
+        program, s = self.program, self.program.subject
+        ground = KernelGround(s.filesystem, s.device, s.mount_options, self.kernel)
+        result = run_assertion(program.assertion, ground, program.caps)
+        if not result.ok and not self.machine.violations:
+            self.machine.violation(
+                Violation(
+                    f"conformance.{result.id}", "wrong result", program.blamed, "", result.message,
+                    "", tuple(f"  {line}" for line in result.transcript),
+                )
+            )  # fmt: skip
+
+    def close(self) -> None:
+        self.kernel.close()
+
+
+def program_named(
+    name: str,
+    filesystem: type[FileSystemType],
+    device: int | None,
+    mount_options: str,
+    target: str,
+) -> Program:
+    """The program that a token names, on that filesystem.
+
+    Raises:
+        LookupError: this vfsim has no such scenario.
+    """
+    subject = Subject(target, filesystem, device, mount_options)
+    if name == "mount":
+        return MountProgram(subject)
+    if name.startswith(CONFORMANCE):
+        for assertion in assertions():
+            if CONFORMANCE + assertion.id == name:
+                caps = subject.probe()
+                return ConformanceProgram(subject, assertion, caps)
+    for scenario in library():
+        if scenario.__name__ == name:
+            return subject.scenario(scenario)
+    raise LookupError(f"this vfsim has no scenario called {name}")
+
+
+def scenario_names() -> list[str]:
+    """The scenario library, by name."""
+    return [s.__name__ for s in library()]
+
+
+__all__ = [
+    "Checked",
+    "Progress",
+    "Subject",
+    "check",
+    "check_filesystem",
+    "program_named",
+    "scenario_names",
+]

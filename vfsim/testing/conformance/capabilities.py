@@ -1,0 +1,234 @@
+"""What a filesystem can do, so that nothing is asked of it that it never offered.
+
+A filesystem may leave any method out; Linux then answers for it with a fixed errno.  The suite
+therefore needs to know which methods there are, how long a name may be, how much fits, and which
+facts beyond names and data are kept.
+
+Methods are found by looking at the operations classes (see `ground.KernelGround.methods`), never
+by trying: a ``mkdir`` that wrongly says EPERM is a failure, not a missing capability.  The rest is
+found by `probe`, which tries it on fresh mounts.
+
+Words in `Capabilities.has`:
+
+====================== ============================================================================
+create link unlink     the method of the root directory's ``inode_operations``
+symlink mkdir rmdir
+mknod rename tmpfile
+read write llseek      the method of a regular file's ``file_operations`` (``read`` stands for
+fsync                  read or read_iter, ``write`` likewise)
+iterate llseek_dir     the method of a directory's ``file_operations``: ``iterate``, ``llseek``,
+fsync_dir              ``fsync``
+statfs                 the method of ``super_operations``
+nested                 directories can be made inside directories made
+dir_nlink              a directory has 2 links plus its subdirectories (else always 1, as on some)
+dir_times              changing a directory changes its mtime and ctime
+file_times             writing a file changes its mtime and ctime
+owners                 a new file belongs to who made it
+atime                  reading a file changes its atime
+persistent             what was written is there after umount and mount
+====================== ============================================================================
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vfsim.testing.conformance.ground import Ground
+    from vfsim.testing.conformance.syscalls import SystemCalls
+
+DIRECTORY_METHODS = (
+    "create", "link", "unlink", "symlink", "mkdir", "rmdir", "mknod", "rename", "tmpfile",
+)  # fmt: skip
+FILE_METHODS = ("read", "write", "llseek", "fsync")
+DIRECTORY_FILE_METHODS = ("iterate", "llseek_dir", "fsync_dir")
+METHODS = frozenset((*DIRECTORY_METHODS, *FILE_METHODS, *DIRECTORY_FILE_METHODS, "statfs"))
+FACTS = frozenset(
+    ("nested", "dir_nlink", "dir_times", "file_times", "owners", "atime", "persistent")
+)
+WORDS = METHODS | FACTS
+
+_SIZES = (1 << 20, 1 << 16, 1 << 14, 1 << 13, 1 << 12, 1 << 10, 1 << 9, 1 << 8, 1 << 7, 1 << 6)
+_MANY_FILES = 64
+
+
+@attrs.frozen
+class Capabilities:
+    """What one filesystem offers.
+
+    Attributes:
+        has: words of the table above.
+        writable: it can be mounted read-write at all.
+        name_max: the longest name in bytes.
+        max_size: the largest file the suite may make, in bytes.
+        max_files: how many files it may make, up to 64.
+    """
+
+    has: frozenset[str]
+    writable: bool = True
+    name_max: int = 255
+    max_size: int = 1 << 20
+    max_files: int = _MANY_FILES
+
+    @classmethod
+    def everything(cls) -> Capabilities:
+        """A filesystem with every method and every fact, as Linux's own big ones."""
+        return cls(has=WORDS)
+
+    def lacking(self, needs: frozenset[str], size: int, files: int) -> str:
+        """Why an assertion with these needs cannot be asked, in a few words; "" if it can."""
+        missing = sorted(needs - self.has)
+        if missing:
+            return "needs " + ", ".join(missing)
+        if size > self.max_size:
+            return f"needs files of {size} bytes, the largest here has {self.max_size}"
+        if files > self.max_files:
+            return f"needs {files} files, only {self.max_files} fit"
+        return ""
+
+
+def probe(ground: Ground) -> Capabilities:
+    """Find out what a filesystem offers: its methods by looking, the rest by trying.
+
+    A probe that fails is no finding; the suite has an assertion for whatever must not fail.
+    """
+    caps = Capabilities(has=ground.methods())
+    caps = attrs.evolve(caps, writable=ground.writable())
+    if not caps.writable:
+        return caps
+    if "create" in caps.has:
+        caps = attrs.evolve(
+            caps,
+            name_max=_measure(ground, _longest_name, 255),
+            max_size=_measure(ground, _largest_file, _SIZES[-1]) if "write" in caps.has else 0,
+            max_files=_measure(ground, _most_files, 1),
+        )
+    facts = {f for f, needs, test in _FACTS if needs <= caps.has and _holds(ground, test)}
+    if ground.persistent():
+        facts.add("persistent")
+    return attrs.evolve(caps, has=caps.has | facts)
+
+
+def _measure(ground: Ground, test: Callable[[SystemCalls], int], default: int) -> int:
+    answers: list[int] = []
+
+    def body(sys: SystemCalls) -> None:
+        try:
+            answers.append(test(sys))
+        except OSError:
+            pass
+
+    try:
+        ground.run([(body, False)])
+    except Exception:  # whatever it is, the suite will meet it again and tell it
+        pass
+    return answers[0] if answers else default
+
+
+def _holds(ground: Ground, test: Callable[[SystemCalls], bool]) -> bool:
+    return bool(_measure(ground, test, 0))
+
+
+def _make(sys: SystemCalls, path: str) -> int:
+    return sys.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+
+
+def _longest_name(sys: SystemCalls) -> int:
+    low, high = 1, 255  # the longest is in low..high
+    while low < high:
+        middle = (low + high + 1) // 2
+        try:
+            sys.close(_make(sys, "/" + "n" * middle))
+            low = middle
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                return 255
+            high = middle - 1
+    return low
+
+
+def _largest_file(sys: SystemCalls) -> int:
+    for size in _SIZES:
+        fd = _make(sys, "/f")
+        try:
+            done = 0
+            while done < size:
+                done += sys.write(fd, b"x" * min(size - done, 1 << 16)) or size
+            return size
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EFBIG):
+                return _SIZES[-1]
+        finally:
+            sys.close(fd)
+            sys.truncate("/f", 0)
+    return 0
+
+
+def _most_files(sys: SystemCalls) -> int:
+    for count in range(_MANY_FILES):
+        try:
+            sys.close(_make(sys, f"/f{count}"))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return count
+            return _MANY_FILES
+    return _MANY_FILES
+
+
+def _nested(sys: SystemCalls) -> bool:
+    sys.mkdir("/d")
+    sys.mkdir("/d/e")
+    sys.close(_make(sys, "/d/e/f"))
+    return True
+
+
+def _dir_nlink(sys: SystemCalls) -> bool:
+    return sys.stat("/").st_nlink >= 2
+
+
+def _dir_times(sys: SystemCalls) -> bool:
+    before = sys.stat("/").st_mtime_ns
+    sys.msleep(20)
+    sys.close(_make(sys, "/f"))
+    return sys.stat("/").st_mtime_ns != before
+
+
+def _file_times(sys: SystemCalls) -> bool:
+    fd = _make(sys, "/f")
+    before = sys.fstat(fd).st_mtime_ns
+    sys.msleep(20)
+    sys.write(fd, b"x")
+    return sys.fstat(fd).st_mtime_ns != before
+
+
+def _atime(sys: SystemCalls) -> bool:
+    fd = _make(sys, "/f")
+    sys.write(fd, b"x")
+    sys.utime("/f", 1_000_000_000, 1_000_000_000)
+    sys.pread(fd, 1, 0)
+    return sys.fstat(fd).st_atime_ns != 1_000_000_000
+
+
+def _owners(sys: SystemCalls) -> bool:
+    sys.chmod("/", 0o777)
+    sys.setgid(1000)
+    sys.setuid(1000)
+    sys.close(_make(sys, "/f"))
+    found = sys.stat("/f")
+    return (found.st_uid, found.st_gid) == (1000, 1000)
+
+
+_FACTS: tuple[tuple[str, frozenset[str], Callable[[SystemCalls], bool]], ...] = (
+    ("nested", frozenset(("mkdir", "create")), _nested),
+    ("dir_nlink", frozenset(), _dir_nlink),
+    ("dir_times", frozenset(("create",)), _dir_times),
+    ("file_times", frozenset(("create", "write")), _file_times),
+    ("atime", frozenset(("create", "write", "read")), _atime),
+    ("owners", frozenset(("create",)), _owners),
+)
