@@ -1,0 +1,171 @@
+"""Declared shared fields: every read and write is a scheduling point, and nothing else is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import attrs
+import pytest
+
+from tests.sim.helpers import run, seeds, world
+from vfsim.sim.shared import Field, kernel_struct, shared
+from vfsim.sim.state import K
+
+
+@kernel_struct
+class Node:
+    """Two shared fields, one plain, one without a default."""
+
+    name: str
+    size: Annotated[int, shared]
+    links: Annotated[int, shared] = 1
+    private: list[int] = attrs.field(factory=list)
+
+
+@kernel_struct
+class Leaf(Node):
+    """Inherits shared fields and adds one."""
+
+    data: Annotated[bytes, shared] = b""
+
+
+class Points:
+    """A strategy that writes down the points it is asked at."""
+
+    gap = 1
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def start(self, machine: Any) -> None:
+        """Nothing to prepare."""
+
+    def decide(self, ready: list[Any], current: Any) -> int:
+        if current is not None:
+            self.seen.append(f"{current.pending[0]} {current.pending[1]!r}")
+        return 0
+
+    def choose(self, kind: str, n: int) -> int:
+        return 0
+
+
+def points(body: Any) -> list[str]:
+    """The points that a task passes."""
+    strategy = Points()
+    run(body, strategy=strategy)
+    return strategy.seen
+
+
+def test_each_access_is_a_point() -> None:
+    """A read-modify-write is two points; plain fields are none."""
+
+    def body() -> None:
+        node = Node("a", 0)
+        node.size += 1
+        node.name = "b"
+        node.private.append(node.links)
+        assert (node.size, node.links) == (1, 1)
+
+    assert points(body) == [
+        "read Node.size",
+        "write Node.size",
+        "read Node.links",
+        "read Node.size",
+        "read Node.links",
+    ]
+
+
+def test_making_an_object_is_no_point() -> None:
+    """A new object is not shared yet, whatever class it inherits from."""
+
+    def body() -> None:
+        leaf = Leaf("a", 3, data=b"xy")
+        assert (leaf.raw_size, leaf.raw_links, leaf.raw_data) == (3, 1, b"xy")  # type: ignore[attr-defined]
+
+    assert points(body) == []
+
+
+def test_inherited_fields_stay_shared() -> None:
+    """A subclass's inherited and own shared fields are points."""
+
+    def body() -> None:
+        leaf = Leaf("a", 3)
+        leaf.size = 4
+        leaf.data = b"z"
+        assert leaf.size == 4
+
+    assert points(body) == ["write Leaf.size", "write Leaf.data", "read Leaf.size"]
+
+
+def test_raw_access_is_no_point() -> None:
+    """The slot stays reachable under its raw name."""
+
+    def body() -> None:
+        node: Any = Node("a", 1)
+        node.raw_size += 5
+        assert node.raw_size == 6
+
+    assert points(body) == []
+
+
+def test_outside_of_tasks_fields_are_just_fields() -> None:
+    """Set-up and checks read and write them freely."""
+    node = Node("a", 1)
+    node.size += 1
+    assert node.size == 2
+    with world() as machine:
+        machine.run()
+    assert node.size == 2
+
+
+def test_it_is_an_attrs_class_with_slots() -> None:
+    """Identity comparison, slots, keyword construction, no misspelt attributes."""
+    node = Node(name="a", size=2)
+    assert node != Node(name="a", size=2)
+    assert [field.name for field in attrs.fields(Node)] == ["name", "size", "links", "private"]
+    with pytest.raises(AttributeError):
+        node.sise = 3  # type: ignore[attr-defined]
+    with pytest.raises(TypeError):
+        Node()  # type: ignore[call-arg]
+    assert "Node(name='a', size=2" in repr(node)
+
+
+def test_updates_are_lost_without_a_lock() -> None:
+    """``+=`` on a shared field is not atomic."""
+    results = set()
+    for seed in seeds(60):
+        node = Node("a", 0)
+
+        def body(node: Node = node) -> None:
+            node.size += 1
+
+        run(body, body, body, seed=seed)
+        results.add(node.size)
+    assert results == {1, 2, 3}
+
+
+def test_fields_conflict_with_themselves_only() -> None:
+    """Two accesses conflict if they are to the same field of the same object."""
+    one, two = Node("a", 0), Node("b", 0)
+    assert Field(one, "size").conflicts(Field(one, "size"))
+    assert not Field(one, "size").conflicts(Field(one, "links"))
+    assert not Field(one, "size").conflicts(Field(two, "size"))
+    assert not Field(one, "size").conflicts("size")
+
+
+def test_annotations_that_cannot_be_resolved() -> None:
+    """A class whose annotations only a type checker resolves still gets its shared fields."""
+
+    class Local:
+        pass
+
+    @kernel_struct
+    class Holder:
+        of: Local  # not visible from the module: annotations are text here
+        count: Annotated[int, shared] = 0
+
+    def body() -> None:
+        Holder(Local()).count += 1
+
+    assert points(body) == ["read Holder.count", "write Holder.count"]
+    assert K.cur.__class__.__name__ == "_Nobody"
