@@ -1,0 +1,1 @@
+"""Tests of disks, queues, devices and buffers."""
