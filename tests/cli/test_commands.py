@@ -1,0 +1,289 @@
+"""The commands: what they print, what they write, and with which status they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Command
+
+from vfsim.testing.scenarios import base
+
+pytestmark = pytest.mark.usefixtures("files", "small")
+
+VIOLATION = {"rule", "kind", "blamed", "where", "summary", "token", "report"}
+
+
+def test_a_clean_check(vfsim: Command) -> None:
+    """A clean filesystem ends with 0 and says what was done."""
+    result = vfsim("check", "toyfs.py", "--jobs", "1")
+    assert result.status == 0 and result.err == ""
+    lines = result.out.splitlines()
+    assert lines[0] == "toyfs.py: ToyFS" and lines[-1] == "clean: nothing found."
+    text = result.out
+    assert re.search(r"conformance +[\d,]+ assertions, none failed", text)
+    assert re.search(r"concurrency +3 scenarios, [\d,]+ schedules, [\d,]+ distinct", text)
+    assert re.search(r"methods +\d+ of \d+ called; never: ", text)
+    assert re.search(r"contract +\d+ cells and rules checked, [\d,]+ times", text)
+
+
+def test_a_check_that_finds_a_bug(vfsim: Command) -> None:
+    """A bug ends with 1, a full report, and a token that replays it."""
+    result = vfsim("check", "broken.py")
+    assert result.status == 1
+    assert "rule:  lockdep.circular" in result.out and "filesystem BadDir" in result.out
+    assert result.out.splitlines()[-1] == "1 bug found."
+    token = re.findall(r"vfsim replay (vf1\.\S+)", result.out)[0]
+    again = vfsim("replay", token)
+    assert again.status == 1 and "rule:  lockdep.circular" in again.out
+    assert again.out.splitlines()[-1] == "replayed exactly." and again.err == ""
+
+
+def test_check_as_json(vfsim: Command) -> None:
+    """The document has exactly the promised keys, on stdout alone or in a file."""
+    result = vfsim("check", "broken.py", "--json", "-", "--seed", "7")
+    data = json.loads(result.out)
+    assert set(data) == {"target", "verdict", "violations", "schedules", "coverage", "seed"}
+    assert (data["target"], data["verdict"], data["seed"]) == ("broken.py", "bug", 7)
+    assert set(data["schedules"]) == {"run", "distinct"}
+    assert all(set(v) == VIOLATION for v in data["violations"])
+    assert data["violations"][0]["token"] in data["violations"][0]["report"]
+    assert data["coverage"]["methods"]["inode_operations.create"]["calls"] > 0
+    vfsim("check", "broken.py", "--json", "out.json", "--seed", "7")
+    assert json.loads(Path("out.json").read_text()) == data
+
+
+@pytest.mark.parametrize("strategy", ["pos", "random", "pct", "pct:5"])
+def test_results_do_not_depend_on_jobs(vfsim: Command, strategy: str) -> None:
+    """One process or three, twice: the same document, coverage included."""
+    args = ("check", "broken.py", "--strategy", strategy, "--schedules", "40", "--json", "-")
+    outs = {}
+    for jobs in ("1", "3", "1"):
+        base._oracles.clear()  # or the second run would not compute, and cover, what the first did
+        outs[vfsim(*args, "--jobs", jobs).out] = jobs
+    assert len(outs) == 1
+
+
+def test_what_a_target_prints_does_not_spoil_the_json(vfsim: Command) -> None:
+    """With the document on stdout, a target's own output goes to stderr."""
+    Path("loud.py").write_text("print('hello')\n" + Path("toyfs.py").read_text())
+    result = vfsim("check", "loud.py", "--json", "-", "--jobs", "1")
+    assert json.loads(result.out)["verdict"] == "clean" and "hello" in result.err
+
+
+def test_check_writes_what_it_covered(vfsim: Command) -> None:
+    """A check leaves a coverage record, which ``contract --coverage`` shows."""
+    vfsim("check", "toyfs.py")
+    shown = vfsim("contract", "inode_operations", "--coverage", "--format", "json")
+    method = json.loads(shown.out)["tables"]["inode_operations"]["methods"]["create"]
+    assert method["coverage"]["calls"] > 0 and method["coverage"]["by"] == ["toyfs"]
+
+
+def test_exploring_a_scenario(vfsim: Command) -> None:
+    """A scenario is explored; its verdict is the last line."""
+    result = vfsim("explore", "scenarios.py:Fight", "--schedules", "100")
+    assert result.status == 0
+    assert result.out.startswith("Fight: clean; ")
+    result = vfsim("explore", "scenarios.py:Unfair", "--schedules", "100")
+    assert result.status == 1
+    assert "BUG: Unfair.check: the first should win" in result.out
+    assert "Unfair: 1 bug; " in result.out.splitlines()[-1]
+
+
+def test_exploring_a_function(vfsim: Command) -> None:
+    """A function over locks is a target of explore and of replay."""
+    result = vfsim("explore", "scenarios.py:abba", "--json", "-")
+    data = json.loads(result.out)
+    assert result.status == 1 and set(data["violations"][0]) == VIOLATION
+    kinds = {v["rule"] for v in data["violations"]}
+    assert {"lockdep.circular", "wait.deadlock"} <= kinds
+    for violation in data["violations"]:
+        assert vfsim("replay", violation["token"]).status == 1
+
+
+def test_replay_as_json(vfsim: Command) -> None:
+    """The document of explore, for one schedule, with what a replay knows."""
+    data = json.loads(vfsim("explore", "scenarios.py:Unfair", "--json", "-").out)
+    token = data["violations"][0]["token"]
+    again = json.loads(vfsim("replay", token, "--json", "-").out)
+    assert again["violations"] == data["violations"] and again["seed"] == data["seed"]
+    assert again["schedules"] == {"run": 1, "distinct": 1}
+    assert again["replay"] == {"exact": True, "reproduced": True, "changed": "", "divergence": ""}
+
+
+def test_a_token_on_stdin(vfsim: Command) -> None:
+    """``replay -`` reads the token from stdin; what is no text, or not there, is misuse."""
+    data = json.loads(vfsim("explore", "scenarios.py:Unfair", "--json", "-").out)
+    token = data["violations"][0]["token"]
+
+    def replay(text: bytes, shell: str = "") -> tuple[int, str]:
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$0" -m vfsim replay - {shell}', sys.executable],
+            input=text,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode, done.stderr.decode()
+
+    assert replay(token.encode() + b"\n") == (1, "")
+    for text, shell in ((b"\xff\xfe", ""), (b"", ""), (b"", "<&-")):
+        status, err = replay(text, shell)
+        assert status == 2 and err.startswith("vfsim: ") and err.count("\n") == 1
+
+
+def test_replay_after_a_change(vfsim: Command) -> None:
+    """With changed sources the replay warns; after the bug was mended it says that it is gone."""
+    data = json.loads(vfsim("explore", "scenarios.py:Unfair", "--json", "-").out)
+    token = data["violations"][0]["token"]
+    text = Path("scenarios.py").read_text()
+    Path("scenarios.py").write_text(text + "# a comment\n")
+    sys.modules.pop("scenarios")
+    result = vfsim("replay", token)
+    assert result.status == 1 and "the target changed since this token was made" in result.err
+    assert "but not this run" in result.err
+    Path("scenarios.py").write_text(text.replace("assert results.one.ok", "assert True"))
+    sys.modules.pop("scenarios")
+    result = vfsim("replay", token)
+    assert result.status == 0 and "it no longer fails with result.Unfair." in result.out
+
+
+def test_replay_without_the_target(vfsim: Command) -> None:
+    """A token whose file is gone says so."""
+    data = json.loads(vfsim("explore", "scenarios.py:Unfair", "--json", "-").out)
+    Path("scenarios.py").unlink()
+    sys.modules.pop("scenarios")
+    result = vfsim("replay", data["violations"][0]["token"])
+    assert result.status == 2 and result.err == "vfsim: there is no file scenarios.py\n"
+
+
+def test_the_contract(vfsim: Command) -> None:
+    """One table or all, as the document prints it, as JSON and as Markdown."""
+    one = vfsim("contract", "dentry_operations")
+    assert one.status == 0 and "d_revalidate:" in one.out and "rcu-walk" in one.out
+    everything = vfsim("contract").out
+    assert all(t in everything for t in ("inode_operations", "vm_operations_struct"))
+    data = json.loads(vfsim("contract", "--format", "json").out)
+    assert data == json.loads(vfsim("contract", "--json", "-").out)
+    assert set(data) == {"source", "tables", "rules"} and len(data["tables"]) == 13
+    assert vfsim("contract", "--format", "md").out.startswith("# ")
+    vfsim("contract", "--json", "contract.json")
+    assert json.loads(Path("contract.json").read_text()) == data
+
+
+def test_contract_coverage(vfsim: Command) -> None:
+    """Without a record everything shows zero; a file that is no record is misuse."""
+    shown = json.loads(vfsim("contract", "--coverage", "--format", "json").out)
+    create = shown["tables"]["inode_operations"]["methods"]["create"]
+    assert create["coverage"] == {"calls": 0, "by": []}
+    assert create["cells"]["i_mutex(inode)"]["checked"] == 0
+    Path("wrong.json").write_text("{}")
+    result = vfsim("contract", "--from", "wrong.json")
+    assert result.status == 2 and "wrong.json" in result.err
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["check", "nothing.py"], "vfsim: there is no file nothing.py"),
+        (["check", "scenarios.py:Fight"], "vfsim: Fight in scenarios.py is no filesystem"),
+        (["explore", "toyfs.py"], "vfsim: toyfs.py holds no scenario"),
+        (["explore", "scenarios.py"], "vfsim: scenarios.py holds"),
+        (["replay", "x"], "vfsim: this is not a vfsim token"),
+        (["replay", "vf2.abc"], "vfsim: this token is of version 2"),
+        (["replay", "vf1.abc"], "vfsim: this token is damaged"),
+        (["contract", "nothing"], "vfsim: there is no table 'nothing'"),
+        (["check"], "vfsim check: Missing argument 'TARGET'"),
+        (["nothing"], "vfsim: No such command 'nothing'"),
+        (["check", "toyfs.py", "--nothing"], "vfsim check: No such option"),
+        (["check", "toyfs.py", "--seed", "x"], "vfsim check: Invalid value for '--seed'"),
+        (["check", "toyfs.py", "--schedules", "0"], "vfsim check: Invalid value for '--schedules'"),
+        (["check", "toyfs.py", "--device", "-1"], "vfsim check: Invalid value for '--device'"),
+        (["check", "toyfs.py", "--jobs", "0"], "vfsim check: Invalid value for '--jobs'"),
+        (["check", "toyfs.py", "--strategy", "x"], "vfsim check: Invalid value for '--strategy'"),
+        (["explore", "scenarios.py:Fight", "--strategy", "pct:0"], "vfsim explore: Invalid value"),
+        (["check", "toyfs.py", "--json", "no/such/x"], "vfsim check: Invalid value for '--json'"),
+        (["contract", "--json", "/dev/full"], "vfsim: cannot write /dev/full: No space left"),
+        (["contract", "--from", "nothing"], "vfsim contract: Invalid value for '--from'"),
+        (["contract", "--format", "xml"], "vfsim contract: Invalid value for '--format'"),
+    ],
+)
+def test_misuse_is_one_sentence(vfsim: Command, args: list[str], sentence: str) -> None:
+    """Whatever is wrong with a command line: one line on stderr, status 2, no traceback."""
+    result = vfsim(*args)
+    assert result.status == 2 and result.out == ""
+    assert result.err.startswith(sentence) and result.err.count("\n") == 1
+
+
+def test_help_and_version(vfsim: Command) -> None:
+    """Every command explains itself."""
+    assert vfsim("--version").out.startswith("vfsim ")
+    assert "check" in vfsim("--help").out
+    for command in ("check", "explore", "replay", "contract"):
+        result = vfsim(command, "--help")
+        assert result.status == 0 and "--json" in result.out
+    assert vfsim().status == 2
+
+
+def start(*args: str, **options: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "vfsim", *args],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_ends_with_what_there_is(jobs: str) -> None:
+    """An interrupted check prints what it has and ends with 130, in any number of processes."""
+    process = start("check", "toyfs.py", "--json", "out.json", "--jobs", jobs)
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out.splitlines()[-1] == "interrupted; nothing found so far." and err == ""
+    data = json.loads(Path("out.json").read_text())
+    assert data["verdict"] == "interrupted" and data["violations"] == []
+
+
+def test_a_pipe_that_closes_is_no_error() -> None:
+    """``vfsim contract | head`` ends quietly."""
+    process = start("contract")
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 0
+
+
+def test_no_progress_bar_in_a_pipe() -> None:
+    """Nothing but text is written where nobody watches."""
+    process = start("explore", "scenarios.py:Fight", "--schedules", "50")
+    out, err = process.communicate(timeout=60)
+    assert "\x1b" not in out and err == "" and process.returncode == 0
+
+
+def test_hash_seeds_do_not_matter() -> None:
+    """The same command gives the same document, tokens included, whatever PYTHONHASHSEED is."""
+    outs = set()
+    for seed in ("0", "1", "77"):
+        process = subprocess.run(
+            [sys.executable, "-m", "vfsim", "explore", "scenarios.py:Unfair", "--json", "-"],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.returncode == 1
+        outs.add(process.stdout)
+    assert len(outs) == 1
