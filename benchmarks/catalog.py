@@ -1,0 +1,35 @@
+"""All cases, and how they are measured: each in a process of its own.
+
+CPython adapts its bytecode to what it has seen.  Cases that share the engine would spoil each
+other's: a run has one strategy, not four in turn.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+from benchmarks import contract, engine, locks
+from benchmarks.bare import REFERENCES
+from benchmarks.measure import Case, Figure, measure
+
+
+def cases() -> dict[str, Case]:
+    """Every case by its name."""
+    return {case.name: case for case in (*engine.CASES, *locks.CASES, *contract.cases())}
+
+
+def figure(name: str, rounds: int) -> Figure:
+    """Measure one case; in the process that was made for it."""
+    case = cases()[name]
+    return measure(case, REFERENCES[case.of], rounds)
+
+
+def figures(names: list[str], rounds: int) -> Iterator[Figure]:
+    """Measure those cases one after the other."""
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+    for name in names:
+        with ProcessPoolExecutor(1, context) as pool:
+            yield pool.submit(figure, name, rounds).result()
