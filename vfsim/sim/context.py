@@ -46,11 +46,9 @@ class LockClass:
         spins: holding it disables preemption.
         reads: its shared mode may be taken recursively (rwlock), so that read inside read is no
             deadlock.
-        owner: who made it: "kernel", "filesystem" or "test" (decides blame); filled by the judge
-            when first seen.
     """
 
-    __slots__ = ("index", "kind", "name", "owner", "recursive_read", "sleeps", "spins")
+    __slots__ = ("index", "kind", "name", "recursive_read", "sleeps", "spins")
     all: list[LockClass] = []
     _by_name: dict[tuple[str, str], LockClass] = {}
 
@@ -62,7 +60,6 @@ class LockClass:
         self.sleeps = sleeps
         self.spins = spins
         self.recursive_read = recursive_read
-        self.owner = ""
         self.index = len(LockClass.all)
         LockClass.all.append(self)
 

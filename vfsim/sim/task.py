@@ -39,7 +39,6 @@ class Task:
         name: for people; id: (creator's id).(n-th child), stable across runs.
         kind: `TASK`, `SOFTIRQ` or `HARDIRQ`.  daemon: a kernel thread that need not end.
         ctx, held: what is held, as classes and as instances (see `vfsim.sim.context`).
-        op: the innermost contract call site that runs, or None.
         pending: (kind, object) of the operation the task is about to do, while it is parked at a
             point.
         waits_on: what it waits for while BLOCKED or SPINNING.
@@ -53,7 +52,7 @@ class Task:
 
     __slots__ = (
         "args", "bound", "chooses", "cpu", "ctx", "daemon", "deaths", "error", "fn", "g", "held",
-        "id", "killed", "kind", "machine", "name", "nth", "objects", "op", "ops", "owner",
+        "id", "killed", "kind", "machine", "name", "nth", "objects", "ops", "owner",
         "pending", "prio", "process", "rcu_waits", "result", "spawned", "state", "timer", "under",
         "waits_on", "woken",
     )  # fmt: skip
@@ -96,7 +95,7 @@ class Task:
         self.ctx = _ROOTS[kind]
         self.pending = START
         self.owner = "kernel"
-        self.held = self.op = self.waits_on = self.woken = self.process = None
+        self.held = self.waits_on = self.woken = self.process = None
         self.result = self.error = self.under = self.rcu_waits = None
         self.cpu = self.g = None  # type: ignore[assignment]
         self.daemon = self.killed = self.bound = False
