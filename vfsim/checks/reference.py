@@ -13,6 +13,7 @@ What an event means (`vfsim.sim.trace.Event`):
                                        then waits
 ``blocks``, ``spins``, ``woken``       a wait begins, and may end
 ``unlock``, ``up_read``, ... ``leave`` a lock or state is let go
+``downgrade_write``                    a write hold becomes a read hold
 ``disown``                             the task gives a page lock to its I/O
 ``release``                            the engine refused a release: it thinks nothing is held
 ``sleeps``                             the engine thinks that this is no place to sleep
@@ -201,6 +202,9 @@ class Reference:
             self.disowned.append(event.obj)
         elif kind == "unlock" and event.obj in self.disowned:
             self.disowned.remove(event.obj)
+        elif kind == "downgrade_write":
+            for h in task.held:
+                h.shared |= h.label == event.obj
         elif kind in RELEASES:
             self.release(task, event.obj, "")
         elif kind == "leave":
@@ -228,10 +232,6 @@ class Reference:
         )  # fmt: skip
         if new.family == "may not block":
             return  # the mark of a method: the contract has a slow twin of its own
-        if (
-            new.family == "rwsem" and new.shared and new.tried
-        ):  # inside a write hold that is a downgrade
-            task.held = [h for h in task.held if h.label != new.label or h.shared]
         if new.label in self.disowned and new.tried:
             self.disowned.remove(new.label)  # adopted
         if new.family in SLEEPING and not new.tried:
