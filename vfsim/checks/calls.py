@@ -78,7 +78,7 @@ def named(site: Site, args: Args) -> dict[str, Any]:
 def enter_wrong(site: Site, t: Task, args: Args) -> None:
     """The inline tests failed: find out which clause is broken, and blame the caller."""
     given = named(site, args)
-    for clause in site.method.entry:
+    for clause in sorted(site.method.entry, key=_says_little):
         problem = broken(clause, t, given)
         if problem:
             culprit = blame(t, sys._getframe(1).f_back)
@@ -93,6 +93,11 @@ def enter_wrong(site: Site, t: Task, args: Args) -> None:
                 f"{site.title}() was called {problem}",
                 *state_of(clause, given),
             )
+
+
+def _says_little(clause: Clause) -> bool:
+    """That sleeping is not allowed is told last: what makes it so may break a rule of its own."""
+    return clause.kind is Kind.SLEEPABLE
 
 
 def broken(clause: Clause, t: Task, args: Mapping[str, Any]) -> str:
@@ -417,9 +422,16 @@ def _leak_rule(site: Site, lock: Any, args: Mapping[str, Any]) -> str:
 def _is_at(path: LockPath, lock: Any, args: Mapping[str, Any]) -> bool:
     """Whether a path leads to that lock."""
     try:
-        return path.root not in ("any", "return") and path.find(args) is lock
+        if path.root in ("any", "return"):
+            return False
+        return _is_part(lock, path.find(args))
     except (AttributeError, IndexError, KeyError, TypeError):
         return False
+
+
+def _is_part(entry: Any, lock: Any) -> bool:
+    """Whether an entry of the held stack is a lock, or what it consists of (a seqlock's two)."""
+    return entry is lock or any(entry is part for part in getattr(lock, "parts", ()))
 
 
 def wrong_result(site: Site, t: Task, result: Any) -> None:
@@ -561,6 +573,25 @@ class Call(Pin):
             report(site, self.task, rule, culprit, what, *details)
         return bool(ok)
 
+    @property
+    def outermost(self) -> bool:
+        """Never sleeps.  For hooks, before the method: no other method runs in this task."""
+        return innermost(self.task) is None
+
+    def reached_through(self, *functions: str) -> bool:
+        """Never sleeps.  For hooks: whether one of these functions of the kernel is on the stack.
+
+        ``functions``: qualified names, as ``Sys.ustat``.
+        """
+        frame = _caller_of(self.site)
+        while frame is not None:
+            if frame.f_code.co_qualname in functions and frame.f_globals["__name__"].startswith(
+                "vfsim."
+            ):
+                return True
+            frame = frame.f_back
+        return False
+
     def returned(self, t: Task, h: Held | None, p: Held, result: Any) -> Any:
         """The method returned."""
         self.result = result
@@ -668,7 +699,7 @@ def _unpromised(site: Site, t: Task, lock: Any) -> Clause | None:
     """The clause that says a method may not rely on ``lock``, unless the method took it itself."""
     link = t.held
     while link is not None and not link[0].is_pin:
-        if link[0] is lock:
+        if _is_part(link[0], lock):
             return None
         link = link[1]
     args = _arguments_of(site)

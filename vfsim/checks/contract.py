@@ -765,7 +765,7 @@ def checked(table: type[Operations], name: str, fn: Callable[..., Any]) -> Calla
     ``checked(BufferHeadOperations, "b_end_io", end_io)`` is ``end_io`` with both sides of each call
     checked.  The same function gives the same result, so it may be asked for each time.
     """
-    cached = _functions.get((table, name, fn))
+    cached = FUNCTIONS.get((table, name, fn))
     if cached is None:
         method = methods_of(table)[name]
         _plain(fn.__qualname__, fn)
@@ -785,8 +785,9 @@ def checked(table: type[Operations], name: str, fn: Callable[..., Any]) -> Calla
         holder = OperationsType(
             fn.__qualname__, (table,), {"__module__": fn.__module__, name: bound}
         )
-        cached = _functions[table, name, fn] = getattr(holder(), name)
+        cached = FUNCTIONS[table, name, fn] = getattr(holder(), name)
     return cached
 
 
-_functions: dict[tuple[type, str, Callable[..., Any]], Callable[..., Any]] = {}
+FUNCTIONS: dict[tuple[type, str, Callable[..., Any]], Callable[..., Any]] = {}
+"""What `checked` has made so far."""

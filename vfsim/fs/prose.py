@@ -81,8 +81,7 @@ rule(
     "P9",
     "statfs has s_umount shared when ustat(2) calls it, and does not have it otherwise.",
     "super_operations.statfs",
-    status="adapted",
-    why="never exclusive; who called is looked at once ustat(2) exists",
+    why="who called is told by the stack: ustat(2), or statfs(2) and fstatfs(2); never exclusive",
 )
 rule(
     "P10",
@@ -313,7 +312,7 @@ rule(
     "E24",
     "destroy_inode does not free memory that rcu-walks may still look at.",
     "super_operations.destroy_inode",
-    why="a use after free, before a grace period has passed",
+    why="it is still there when the method returns: freed by call_rcu(), for instance",
 )
 rule(
     "E25",
