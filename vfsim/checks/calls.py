@@ -515,9 +515,20 @@ class Call(Pin):
         args: the arguments by name.  task: who calls.
         result, error: what the method returned or raised, after it did.
         on_release: a hook's function to call just before a promised release.
+        listeners: hooks' functions to call when the kernel does something (see `tell`).
     """
 
-    __slots__ = ("args", "error", "hooks", "on_release", "releases", "result", "site", "task")
+    __slots__ = (
+        "args",
+        "error",
+        "hooks",
+        "listeners",
+        "on_release",
+        "releases",
+        "result",
+        "site",
+        "task",
+    )
 
     def __init__(self, site: Site, task: Task, args: dict[str, Any]) -> None:
         self.site = site
@@ -526,6 +537,7 @@ class Call(Pin):
         self.result: Any = None
         self.error: BaseException | None = None
         self.on_release: Callable[[], None] | None = None
+        self.listeners: dict[str, Callable[[Any], None]] = {}
         self.key = 0
         self.hooks: list[Iterator[None]] = []
         self.releases: tuple[tuple[Clause, Any], ...] = ()
@@ -651,6 +663,17 @@ def begin(site: Site, t: Task, args: Args) -> Call:
     return call
 
 
+def tell(what: str, obj: Any) -> None:
+    """Never sleeps.  The kernel is about to do ``what`` to ``obj``: let those know who watch the
+    methods that run in this task.
+    """
+    link = K.cur.held
+    while link is not None:
+        if isinstance(link[0], Call) and what in link[0].listeners:
+            link[0].listeners[what](obj)
+        link = link[1]
+
+
 def running_call(t: Task, method: str) -> Call | None:
     """Never sleeps.  The innermost running call of ``TABLE.METHOD`` with its own pin, or None."""
     link = t.held
@@ -706,7 +729,7 @@ def _unpromised(site: Site, t: Task, lock: Any) -> Clause | None:
     for clause in site.method.of(Kind.UNPROMISED, Kind.NOT_HELD) if args is not None else ():
         if clause.path is not None and _is_at(clause.path, lock, args or {}):
             return clause
-    return None
+    return next(iter(site.method.of(Kind.ALONE)), None)
 
 
 # -- oops ------------------------------------------------------------------------------------------

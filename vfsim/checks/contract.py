@@ -398,6 +398,7 @@ _WORDS = {
     Kind.EXPECTS: "expects",
     Kind.NO_RCU: "rcu-walk",
     Kind.UNPROMISED: "not_promised",
+    Kind.ALONE: "promises_no_lock",
 }
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from vfsim.checks.contract import Site
     from vfsim.sim.machine import Machine
+    from vfsim.sim.task import Task
 
 _BOOK = "contract.obligations"
 
@@ -45,7 +46,7 @@ class Obligation:
     what: str
     rule: str
     site: Site
-    task: str
+    task: Task
     since: int
 
 
@@ -58,13 +59,13 @@ def owe(key: Hashable, what: str, rule: str, site: Site) -> None:
     machine = K.machine
     if rule in RULES:
         RULES[rule].checked += 1
-    _book(machine)[key] = Obligation(key, what, rule, site, K.cur.name, machine.now)
+    _book(machine)[key] = Obligation(key, what, rule, site, K.cur, machine.now)
 
 
-def settle(key: Hashable) -> bool:
-    """Never sleeps.  It has been done; returns whether anybody owed it."""
-    book = K.machine.data.get(_BOOK)
-    return book is not None and book.pop(key, None) is not None
+def settle(key: Hashable) -> Obligation | None:
+    """Never sleeps.  It has been done; returns the duty, if anybody owed it."""
+    book: dict[Hashable, Obligation] | None = K.machine.data.get(_BOOK)
+    return None if not book else book.pop(key, None)
 
 
 def owed(machine: Machine, key: Hashable | None = None) -> list[Obligation]:
@@ -93,9 +94,9 @@ def overdue(machine: Machine, about: Callable[[Any], bool] | None = None) -> lis
             duty.site.blamed,
             duty.site.where,
             f"{duty.site.title}() never came to {duty.what}",
-            duty.task,
+            duty.task.name,
             (
-                f"owed since {duty.since} ns, when {duty.task} called {duty.site.title}()",
+                f"owed since {duty.since} ns, when {duty.task.name} called {duty.site.title}()",
                 *duty.site.quote(duty.rule),
             ),
         )

@@ -288,7 +288,12 @@ def _evaluated(method: Method, clause: Clause, calls: int, all_calls: int) -> in
         return min(clause.checked, max(all_calls - clause.checked, 0), calls)
     if clause.unless is not None:
         return calls - min(calls, sum(c.checked for c in method.of(Kind.NEVER)))
-    if clause.when is None and clause.kind in (*ENTRY, Kind.NEVER, Kind.RELEASES):
+    if clause.when is None and clause.kind in (
+        *ENTRY,
+        Kind.NEVER,
+        Kind.RELEASES,
+        Kind.ALONE,
+    ):
         return calls
     return clause.checked
 

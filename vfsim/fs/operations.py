@@ -149,6 +149,7 @@ from vfsim.checks.rules import (
     gives_ref,
     must_hold,
     must_hold_shared,
+    must_not_hold,
     never_blocks,
     prototype,
     releases,
@@ -1171,6 +1172,7 @@ class FileOperations(Operations):
     blanket_rule = "P65"
 
     @prototype("loff_t (*llseek) (struct file *, loff_t, int);")
+    @must_not_hold("file.f_inode.i_rwsem", rule="P66")
     def llseek(self, file: File, offset: int, whence: int) -> int:
         """Sleeps.  Move ``f_pos``; returns where it is now.  Locks for itself (P66).
 

@@ -164,8 +164,8 @@ rule(
     "P66",
     "llseek gets no lock from the VFS: one that is not generic_file_llseek locks for itself.",
     "file_operations.llseek",
-    why="a race on f_pos or i_size inside a llseek of its own; i_size_read() and the inode lock "
-    "are both fine",
+    why="the caller does not hold i_rwsem, so that it can be taken; a race on i_size is for the "
+    "race checks",
 )
 rule(
     "P67",

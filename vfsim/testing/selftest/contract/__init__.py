@@ -1,4 +1,4 @@
-"""Mutants of the locking contract: every cell and rule that the kernel reaches, broken on both sides.
+"""Mutants of the locking contract: what the kernel reaches of it, broken on both sides.
 
 One module per table of the document; each is a table itself: a line says a cell, the lock by its
 path, and a program that comes by.  They are written from the document's sentences.  `notation`
