@@ -422,8 +422,10 @@ def _leak_rule(site: Site, lock: Any, args: Mapping[str, Any]) -> str:
 def _is_at(path: LockPath, lock: Any, args: Mapping[str, Any]) -> bool:
     """Whether a path leads to that lock."""
     try:
-        if path.root in ("any", "return"):
+        if path.root == "return":
             return False
+        if path.root == "any":
+            return class_of(lock) == path.name
         return _is_part(lock, path.find(args))
     except (AttributeError, IndexError, KeyError, TypeError):
         return False

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vfsim.checks.blame import innermost
 from vfsim.checks.rules import RULES
 from vfsim.sim.errors import Violation
 from vfsim.sim.state import K
@@ -39,7 +40,8 @@ class Obligation:
     Attributes:
         what: what must still be done, as "unlock page 3".
         rule: the rule that says so.  site: the method that owes it.
-        task: who called the method.  since: simulated ns.
+        task: who called the method.  caller: what other method that was in, or None.
+        since: simulated ns.
     """
 
     key: Hashable
@@ -47,6 +49,7 @@ class Obligation:
     rule: str
     site: Site
     task: Task
+    caller: Site | None
     since: int
 
 
@@ -55,11 +58,12 @@ def _book(machine: Machine) -> dict[Hashable, Obligation]:
 
 
 def owe(key: Hashable, what: str, rule: str, site: Site) -> None:
-    """Never sleeps.  Note that the method at ``site`` still has to do ``what``."""
+    """Never sleeps.  Note that the method at ``site``, which runs, still has to do ``what``."""
     machine = K.machine
+    caller = innermost(K.cur, 1)
     if rule in RULES:
         RULES[rule].checked += 1
-    _book(machine)[key] = Obligation(key, what, rule, site, K.cur, machine.now)
+    _book(machine)[key] = Obligation(key, what, rule, site, K.cur, caller, machine.now)
 
 
 def settle(key: Hashable) -> Obligation | None:

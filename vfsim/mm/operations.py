@@ -217,6 +217,8 @@ def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterat
             page.mapping is not None and not page.dirty and bool(page.tags & _DIRTY_TAG)
         )
 
+    begun: list[Page] = []
+    call.listeners["writeback"] = begun.append
     call.on_release = unlocked
     yield
     if call.error is None and call.result == AOP_WRITEPAGE_ACTIVATE:
@@ -230,7 +232,7 @@ def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterat
         )
         return
     if forgotten and forgotten[0]:
-        if page.writeback:
+        if page in begun:
             call.check("P31", False, "unlocked the page before set_page_writeback()")
         else:
             call.check(

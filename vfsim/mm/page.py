@@ -173,7 +173,7 @@ def unlock_page(page: Page) -> None:
     if not page.lock.is_locked():
         bug("page.unlock", f"{page} unlocked although it was not locked")
     duty = settle(("unlock", page))
-    if duty is not None and duty.task is K.cur and innermost(K.cur) is None:
+    if duty is not None and duty.task is K.cur and duty.caller is innermost(K.cur):
         warn("P20", f"{page} unlocked by the caller of {duty.site.title}(), which does that itself")
     page.lock.unlock()
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from vfsim.block.disk import RamDisk
+from vfsim.block.operations import BlockDeviceOperations
 from vfsim.checks.contract import TABLES, Operations, methods_of
 from vfsim.checks.counters import uncounted
 from vfsim.explore.execute import explain
@@ -32,6 +33,7 @@ from vfsim.testing.selftest.standing import FILESYSTEM, KERNEL, standing_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from vfsim.block.device import BlockDevice
     from vfsim.fs.operations import FileSystemType
     from vfsim.fs.syscalls import Sys
     from vfsim.sim.errors import Violation
@@ -44,10 +46,20 @@ SECTORS = 4096
 _MAX_STEPS = 50_000
 
 
-class Ground(WholeFS):
-    """The clean filesystem, with its disk."""
+class Driver(BlockDeviceOperations):
+    """A driver that has every method which the kernel calls."""
 
-    device = RamDisk(sectors=SECTORS)
+    def open(self, bdev: BlockDevice, mode: int) -> None:
+        """Never sleeps.  Fine."""
+
+    def release(self, disk: RamDisk, mode: int) -> None:
+        """Never sleeps.  Fine."""
+
+
+class Ground(WholeFS):
+    """The clean filesystem, and the driver of the disk that it is on."""
+
+    driver: BlockDeviceOperations = Driver()
 
 
 @attrs.frozen
@@ -237,10 +249,12 @@ def play(
     What the program itself raises counts, if nothing else explains it.
     """
     kernel = Kernel(max_steps=_MAX_STEPS)
+    disk = RamDisk(sectors=SECTORS)
+    disk.fops = getattr(filesystem, "driver", disk.fops)
     try:
         with patched(patches or {}):
             try:
-                kernel.mount(filesystem, "/")
+                kernel.mount(filesystem, "/", device=disk)
                 kernel.call(program)
             except KernelBug:
                 pass  # it is among the violations

@@ -343,3 +343,34 @@ def write_later(sys: Sys) -> None:
     make(sys, data=b"abc")
     sys.msleep(1000)
     read(sys)
+
+
+def dirty_a_page(sys: Sys) -> None:
+    """A page of a file is found dirty in a process's page table: its lock is not held then."""
+    from vfsim.fs.fdtable import fdget, fdput
+    from vfsim.mm.dirty import set_page_dirty
+    from vfsim.mm.mapping import find_get_page
+    from vfsim.mm.page import put_page
+
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.write(fd, b"x" * PAGE)
+    sys.fsync(fd)
+    file, how = fdget(fd)
+    page = find_get_page(file.f_mapping, 0)
+    assert page is not None
+    set_page_dirty(page)
+    put_page(page)
+    fdput(file, how)
+    sys.close(fd)
+
+
+def list_shared_and_alone(sys: Sys) -> None:
+    """A directory is listed through a shared open file, and through one's own."""
+    sys.mkdir("/d")
+    fd = sys.open("/d", os.O_RDONLY | os.O_DIRECTORY)
+    other = sys.dup(fd)
+    sys.getdents(fd)
+    sys.close(other)
+    sys.getdents(fd)
+    sys.close(fd)
+    sys.listdir("/d")

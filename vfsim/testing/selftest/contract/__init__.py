@@ -13,14 +13,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vfsim.testing.selftest.contract import (
+    address_space_operations,
+    block,
     dentry_operations,
     file_operations,
     file_system_type,
     inode_operations,
     silent,
     super_operations,
+    writepage,
 )
-from vfsim.testing.selftest.contract.without import without as without
+from vfsim.testing.selftest.contract import without as reasons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +36,9 @@ MODULES = (
     super_operations,
     file_system_type,
     file_operations,
+    address_space_operations,
+    writepage,
+    block,
 )
 
 
@@ -42,3 +48,8 @@ def cases() -> Iterator[Case]:
         for mutant in module.mutants():
             yield mutant.case()
     yield from silent.cases()
+
+
+def without() -> Iterator[tuple[str, str]]:
+    """Every cell and rule without a mutant, and why."""
+    yield from reasons.without({case.rule for case in cases()})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfsim.fs.inode import S_DEAD
 from vfsim.testing.selftest import programs
+from vfsim.testing.selftest.changes import holding
 from vfsim.testing.selftest.contract.grounds import PlainGround
 from vfsim.testing.selftest.contract.notation import Row
 
@@ -42,6 +43,23 @@ def mutants() -> Iterator[Mutant]:
     iterate = _row("iterate", programs.list_directory)
     yield from iterate.yes("", "file.f_inode.i_rwsem", "E4")
     yield iterate.caller("E4", "is called on a directory that was removed", _dead, "dead")
+    for shared in (False, True):
+        yield _row("llseek", programs.seek).caller(
+            "P66", "is called with the file locked", holding("file.f_inode.i_rwsem", shared),
+            "shared" if shared else "",
+        )  # fmt: skip
+    yield iterate.caller(
+        "E18", "gets f_pos_lock inside i_rwsem", _position_inside, fires=("lockdep.circular",),
+        program=programs.list_shared_and_alone,
+    )  # fmt: skip
+
+
+def _position_inside(call: Call) -> Any:
+    """Take f_pos_lock here, if it was not taken where it should be."""
+    if call.file.f_pos_lock.is_locked():
+        return call.go()
+    with call.file.f_pos_lock:
+        return call.go()
 
 
 def _dead(call: Call) -> Any:

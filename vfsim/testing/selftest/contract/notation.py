@@ -66,15 +66,8 @@ class Row:
 
     def _mutant(self, rule: str, side: str, why: str, variant: str, **other: Any) -> Mutant:
         words = ".".join(filter(None, (self.variant, variant)))
-        return Mutant(
-            rule,
-            side,
-            f"{self.method}() {why}",
-            self.program,
-            variant=words,
-            ground=self.ground,
-            **other,
-        )
+        given = {"program": self.program, "ground": self.ground, "variant": words, **other}
+        return Mutant(rule, side, f"{self.method}() {why}", **given)
 
     # -- locks -------------------------------------------------------------------------------------
 
