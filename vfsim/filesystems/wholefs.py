@@ -223,7 +223,7 @@ class WholeAtomicDirectory(WholeDirectory):
             self.enter(dir, dentry, whole_inode(dir, S_IFREG | create_mode & 0o7777))
             created = True
         if not created:
-            return dget(dentry)
+            return dentry
         finish_open(file, dentry, created)
         return None
 

@@ -727,6 +727,7 @@ class InodeOperations(Operations):
     @prototype("const char *(*get_link) (struct dentry *, struct inode *, void **);")
     @row("no")
     @never_blocks(when=without_dentry, rule="E1")
+    @expects(an_rcu_walk, when=without_dentry, rule="E1")
     def get_link(self, dentry: Dentry | None, inode: Inode) -> str:
         """Sleeps.  The target of a symlink, for a walk.
 

@@ -232,7 +232,7 @@ def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterat
         )
         return
     if forgotten and forgotten[0]:
-        if page in begun:
+        if page.writeback or page in begun:
             call.check("P31", False, "unlocked the page before set_page_writeback()")
         else:
             call.check(

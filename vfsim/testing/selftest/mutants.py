@@ -93,7 +93,8 @@ class Mutant:
     @property
     def id(self) -> str:
         """``RULE.SIDE``, and the variant."""
-        return f"{self.rule}.{self.side}{self.variant and f'.{self.variant}'}"
+        words = f".{self.variant.replace(' ', '-')}" if self.variant else ""
+        return f"{self.rule}.{self.side}{words}"
 
     def case(self) -> Case:
         """It must be caught."""

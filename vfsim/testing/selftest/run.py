@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from vfsim.checks import tables
+from vfsim.checks.counters import uncounted
 from vfsim.explore.parallel import in_order
 from vfsim.explore.watch import Watch
 from vfsim.testing.check import Progress
@@ -129,8 +130,8 @@ def all_cases(only: str = "") -> list[Case]:
     chosen = [c for c in found if _matches(c, only)]
     if not chosen:
         raise NoSuchCase(
-            f"no case of the self-test matches {only!r}: a pattern is (part of) an id or rule, as "
-            "in P23, inode_operations.create or '*.filesystem'"
+            f"no case of the self-test matches {only!r}: a pattern is an id or rule, or some of its "
+            "words, as in P23, inode_operations.create or '*.filesystem'"
         )
     return chosen
 
@@ -139,7 +140,7 @@ def _matches(case: Case, pattern: str) -> bool:
     words = case.id, case.rule
     if any(c in pattern for c in "*?["):
         return any(fnmatch.fnmatchcase(w, pattern) for w in words)
-    return any(f".{w}.".find(f".{pattern}.") >= 0 for w in words) or case.id.startswith(pattern)
+    return any(f".{pattern}." in f".{w}." for w in words)
 
 
 def without_mutant() -> list[tuple[str, str]]:
@@ -173,7 +174,8 @@ def _judged(
     cases: Sequence[Case], number: int, watch: Watch
 ) -> tuple[str, str | None, tuple[Violation, ...]]:
     """One case's outcome without the case, which cannot be sent to another process."""
-    outcome = judge(cases[number])
+    with uncounted():
+        outcome = judge(cases[number])
     return outcome.got, outcome.blamed, outcome.found
 
 

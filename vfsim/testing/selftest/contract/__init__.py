@@ -44,10 +44,10 @@ MODULES = (
 
 def cases() -> Iterator[Case]:
     """Every mutant, and every clean run."""
-    for module in MODULES:
-        for mutant in module.mutants():
-            yield mutant.case()
-    yield from silent.cases()
+    mutants = [mutant for module in MODULES for mutant in module.mutants()]
+    for mutant in mutants:
+        yield mutant.case()
+    yield from silent.cases(mutants)
 
 
 def without() -> Iterator[tuple[str, str]]:

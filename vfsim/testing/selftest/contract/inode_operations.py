@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+
+from vfsim.fs.d_lookup import d_alloc
+from vfsim.fs.dentry import dput
+from vfsim.fs.directory import vfs_mkdir
 from vfsim.fs.inode import S_DEAD
 from vfsim.fs.operations import MAY_NOT_BLOCK
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.sim.scheduler import msleep
 from vfsim.testing.selftest import programs
-from vfsim.testing.selftest.changes import in_rcu, sleeping
+from vfsim.testing.selftest.changes import in_rcu, passing, sleeping
 from vfsim.testing.selftest.contract.grounds import AtomicGround, OldGround
 from vfsim.testing.selftest.contract.notation import Row
 from vfsim.testing.selftest.mutants import Mutant
@@ -104,7 +109,7 @@ def mutants() -> Iterator[Mutant]:
     for method, program, path, variant in VICTIMS:
         yield from _row(method, program, variant).yes("", path, "P3")
     for method, program, path in NOT_HELD:
-        yield from _row(method, program).no(I_MUTEX, path)
+        yield from _row(method, program).no(I_MUTEX, path, rwsem=True)
     for method, program, path in NOT_PROMISED:
         yield from _row(method, program).maybe(I_MUTEX, path)
     yield from _row("lookup", programs.stat_missing).shared(I_MUTEX, "dir.i_rwsem")
@@ -124,6 +129,7 @@ def mutants() -> Iterator[Mutant]:
     yield from _atomic_open()
     yield from _rcu_walks()
     yield from _lookups()
+    yield from _called_by_filesystems()
 
 
 def _dead(dir: str) -> Change:
@@ -163,6 +169,7 @@ def _rcu_walks() -> Iterator[Mutant]:
     yield row.filesystem(
         "E1", "sleeps in an rcu-walk", _sleep_without_dentry, around={row.name: in_rcu(dentry=None)}
     )
+    yield row.caller("E1", "gets no dentry from a walk with references", passing(dentry=None))
 
 
 def _told_rightly(call: Call) -> Any:
@@ -208,3 +215,31 @@ def _nobody_waits(real: Any, parent: Dentry, name: str) -> Dentry:
     for key, chain in others.items():
         parent.d_lookups[key] = (*parent.d_lookups.get(key, ()), *chain)
     return made
+
+
+def _called_by_filesystems() -> Iterator[Mutant]:
+    """A filesystem that calls a method, or a helper of the kernel that does, is its caller."""
+    getattr = _row("getattr", programs.stat)
+    cell = f"inode_operations.mkdir.{I_MUTEX}"
+    for why, change, variant in (
+        ("makes a directory without locking its parent", _unlocked_mkdir, "by a filesystem"),
+        ("calls mkdir() without locking the parent", _direct_mkdir, "directly"),
+    ):
+        mutant = getattr.filesystem(cell, why, change, variant)
+        yield evolve(mutant, side="caller", blamed="filesystem")
+
+
+def _unlocked_mkdir(call: Call) -> Any:
+    parent = call.dentry.d_parent
+    made = d_alloc(parent, "made")
+    vfs_mkdir(parent.d_inode, made, 0o755)
+    dput(made)
+    return call.go()
+
+
+def _direct_mkdir(call: Call) -> Any:
+    parent = call.dentry.d_parent
+    made = d_alloc(parent, "made")
+    parent.d_inode.i_op.mkdir(parent.d_inode, made, 0o755)
+    dput(made)
+    return call.go()

@@ -88,10 +88,17 @@ class Row:
         yield self.caller(wanted, f"is called without {path}", changes.without(path), **other)
         yield self.filesystem(wanted, f"lets go of {path}", changes.without(path), **other)
 
-    def no(self, column: str, path: str, rule: str = "", **other: Any) -> Iterator[Mutant]:
-        """The caller does not hold the lock."""
+    def no(
+        self, column: str, path: str, rule: str = "", *, rwsem: bool = False, **other: Any
+    ) -> Iterator[Mutant]:
+        """The caller does not hold the lock, in no mode."""
         wanted = self._rule(column, rule)
         yield self.caller(wanted, f"is called with {path}", changes.holding(path), **other)
+        if rwsem:
+            yield self.caller(
+                wanted, f"is called with {path} shared", changes.holding(path, shared=True),
+                "shared", **other,
+            )  # fmt: skip
         yield self.filesystem(wanted, f"returns with {path}", changes.keeping(path), **other)
         yield from self.maybe(column, path, rule, variant="asserts", **other)
 

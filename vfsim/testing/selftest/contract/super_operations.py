@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfsim.fs.icache import free_inode_nonrcu, truncate_inode_pages_final
 from vfsim.fs.inode import I_FREEING, I_NEW, I_SYNC, iput
+from vfsim.fs.super import sync_filesystem
 from vfsim.testing.selftest import programs
 from vfsim.testing.selftest.changes import drop, holding, take, without
 from vfsim.testing.selftest.contract.notation import Row
@@ -48,8 +49,10 @@ def mutants() -> Iterator[Mutant]:
     yield from _row("remount_fs", programs.remount).yes(S_UMOUNT, "sb.s_umount")
     yield from _row("sync_fs", programs.syncfs).shared(S_UMOUNT, "sb.s_umount")
     yield from _row("sync_fs", programs.nothing, "umount").shared(S_UMOUNT, "sb.s_umount")
-    yield from _row("umount_begin", programs.force_umount).no(S_UMOUNT, "sb.s_umount")
-    yield from _row("show_options", programs.show_mounts).no(S_UMOUNT, "dentry.d_sb.s_umount")
+    yield from _row("umount_begin", programs.force_umount).no(S_UMOUNT, "sb.s_umount", rwsem=True)
+    yield from _row("show_options", programs.show_mounts).no(
+        S_UMOUNT, "dentry.d_sb.s_umount", rwsem=True
+    )
     yield from _row("show_options", programs.show_mounts).shared("", "@namespace_sem", "P8")
     for i, (method, program) in enumerate(ALL_MAY_BLOCK):
         yield from _row(method, program).may_block(rule="P6", variant=method if i else "")
@@ -150,6 +153,14 @@ def _states() -> Iterator[Mutant]:
         "E13", "caller", "syncfs(2) does not hold s_umount", programs.syncfs,
         patches={"vfsim.fs.super.sync_filesystem": _unlocked_sync},
     )  # fmt: skip
+    yield Row("inode_operations", "getattr", programs.stat).filesystem(
+        "E13", "syncs the filesystem without s_umount", _syncs
+    )
+
+
+def _syncs(call: Call) -> Any:
+    sync_filesystem(call.dentry.d_sb)
+    return call.go()
 
 
 def _uncleared(call: Call) -> None:

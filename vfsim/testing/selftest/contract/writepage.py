@@ -119,6 +119,10 @@ def _writing() -> Iterator[Mutant]:
     yield WRITEPAGE.filesystem("P34", "submits nothing and ends no writeback", _submits_nothing)
     yield WRITEPAGE.filesystem("E17", "ends a writeback twice", _ends_twice)
     yield Mutant(
+        "E17", "caller", "the end of an I/O ends the writeback twice", programs.write_back,
+        patches={"vfsim.mm.dirty.end_page_writeback": _twice},
+    )  # fmt: skip
+    yield Mutant(
         "P25", "filesystem", "writepage() writes while an older write is in flight",
         programs.write_back,
         inside={
@@ -186,6 +190,11 @@ def _ends_twice(call: Call) -> int:
     end_page_writeback(call.page)
     end_page_writeback(call.page)
     return 0
+
+
+def _twice(real: Any, page: Page) -> None:
+    real(page)
+    real(page)
 
 
 def _writes_at_once(call: Call) -> int:
