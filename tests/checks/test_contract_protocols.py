@@ -693,7 +693,7 @@ def ends_otherwise(buffer: Any, uptodate: bool) -> None: ...
 def test_a_function_pointer_under_the_contract() -> None:
     """b_end_io is one function in Linux; here it may be one too."""
     well = checked(BufferHeadOperations, "b_end_io", ends_well)
-    assert checked(BufferHeadOperations, "b_end_io", ends_well) is well
+    assert checked(BufferHeadOperations, "b_end_io", ends_well) == well
 
     def body(fn: Any, locked: bool) -> None:
         bh = Bag(lock=SleepBit("buffer_lock"))

@@ -34,18 +34,19 @@ def _cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def jobs_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--jobs N``."""
+    return click.option(
+        "--jobs", type=click.IntRange(1, 256), default=_cpus, show_default="one per CPU",
+        metavar="N", help="Processes that share the work; the result does not depend on it.",
+    )(command)  # fmt: skip
+
+
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What `check` and `explore` both take."""
     for decorate in (
         json_option,
-        click.option(
-            "--jobs",
-            type=click.IntRange(1, 256),
-            default=_cpus,
-            show_default="one per CPU",
-            metavar="N",
-            help="Processes that share the work; the result does not depend on it.",
-        ),
+        jobs_option,
         click.option(
             "--device",
             type=click.IntRange(8, 1 << 24),

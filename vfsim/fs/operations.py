@@ -134,8 +134,9 @@ import os
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from vfsim.checks.calls import Call, running_call
+from vfsim.checks.calls import Call, holds, running_call
 from vfsim.checks.contract import Operations
+from vfsim.checks.lifetime import is_freed
 from vfsim.checks.rules import (
     ADAPTED,
     Lock,
@@ -148,6 +149,7 @@ from vfsim.checks.rules import (
     gives_ref,
     must_hold,
     must_hold_shared,
+    must_not_hold,
     never_blocks,
     prototype,
     releases,
@@ -193,6 +195,7 @@ _S_DEAD = 1 << 4
 _RENAME_EXCHANGE = 1 << 1
 _I_NEW, _I_FREEING, _I_CLEAR, _I_SYNC = 1 << 3, 1 << 5, 1 << 6, 1 << 7
 _FASYNC = 0o20000
+_UNLINKED = "contract.unlinked"  # in machine.data: who unlinked an inode without links, and where
 
 
 # -- what `when=` and `expects` ask ----------------------------------------------------------------
@@ -334,6 +337,52 @@ def stays_in_use(call: Call, dentry: Dentry) -> Iterator[None]:
     call.caller("P10", sb.s_active > 0, "on a superblock that is not in use any more")
     yield
     call.caller("P10", sb.s_active > 0, "on a superblock that went away meanwhile")
+
+
+def locked_as_it_was_reached(call: Call, dentry: Dentry) -> Iterator[None]:
+    """P9: ustat(2) has nothing but s_umount to keep the superblock; the others have the path."""
+    held = holds(call.task, dentry.d_sb.s_umount, exclusive=False)
+    if call.reached_through("Sys.ustat"):
+        call.caller("P9", held, "by ustat(2) without s_umount held")
+    elif call.reached_through("Sys.statfs", "Sys.fstatfs"):
+        call.caller("P9", not held, "by path or descriptor, with s_umount held")
+    yield
+
+
+def alone_on_its_name(call: Call, dir: Inode, dentry: Dentry) -> Iterator[None]:
+    """E3: nobody else asks for that name in that directory."""
+    looking: dict[Any, int] = K.machine.data.setdefault("contract.lookups", {})
+    key = dir, dentry.d_name
+    others = looking.get(key, 0)
+    call.caller("E3", not others, "while another lookup of that name in that directory runs")
+    looking[key] = others + 1
+    yield
+    looking[key] -= 1
+    if not looking[key]:
+        del looking[key]
+
+
+def remembers_the_directory(call: Call, dir: Inode, dentry: Dentry) -> Iterator[None]:
+    """E23: if this was the last name, the inode's end must not come under the directory's lock."""
+    victim, outermost = dentry.d_inode, call.outermost
+    yield
+    if call.error is None and outermost and victim is not None and not victim.i_nlink:
+        K.machine.data.setdefault(_UNLINKED, {})[victim] = dir, call.task
+
+
+def ends_outside_of_the_directory(call: Call, inode: Inode) -> Iterator[None]:
+    """E23: whoever unlinked the file has let go of the directory."""
+    found = K.machine.data.get(_UNLINKED, {}).pop(inode, None)
+    if found is not None and found[1] is call.task:
+        held = holds(call.task, found[0].i_rwsem, exclusive=False)
+        call.caller("E23", not held, "with the directory locked that the file was unlinked from")
+    yield
+
+
+def frees_after_a_grace_period(call: Call, inode: Inode) -> Iterator[None]:
+    """E24: a walk in an RCU read section may still look at it."""
+    yield
+    call.check("E24", not is_freed(inode), "freed the inode at once, without a grace period")
 
 
 def clears(call: Call, inode: Inode) -> Iterator[None]:
@@ -541,6 +590,7 @@ class InodeOperations(Operations):
         "parallel",
     )
     @gives_ref("return")
+    @watch(alone_on_its_name)
     def lookup(self, dir: Inode, dentry: Dentry, flags: int) -> Dentry | None:
         """Sleeps.  Find ``dentry.d_name`` in ``dir``: ``d_add(dentry, inode)``, with None for a
         name that is not there.
@@ -608,6 +658,7 @@ class InodeOperations(Operations):
         held=("dir.i_rwsem", when(positive, "dentry.d_inode.i_rwsem", rule="P3")),
         means="the caller holds dir.i_rwsem and dentry.d_inode.i_rwsem exclusive",
     )
+    @watch(remembers_the_directory)
     def unlink(self, dir: Inode, dentry: Dentry) -> None:
         """Sleeps.  Take the name out of ``dir``: one link less.  The inode lives on while it is
         open.
@@ -676,6 +727,7 @@ class InodeOperations(Operations):
     @prototype("const char *(*get_link) (struct dentry *, struct inode *, void **);")
     @row("no")
     @never_blocks(when=without_dentry, rule="E1")
+    @expects(an_rcu_walk, when=without_dentry, rule="E1")
     def get_link(self, dentry: Dentry | None, inode: Inode) -> str:
         """Sleeps.  The target of a symlink, for a walk.
 
@@ -864,6 +916,7 @@ class SuperOperations(Operations):
 
     @prototype("void (*destroy_inode)(struct inode *);")
     @row("")
+    @watch(frees_after_a_grace_period)
     def destroy_inode(self, inode: Inode) -> None:
         """Sleeps.  Give back what `alloc_inode` made; walks may still look at it until a grace
         period has passed.
@@ -914,6 +967,7 @@ class SuperOperations(Operations):
     @row("")
     @expects(being_freed, rule="E10")
     @watch(clears)
+    @watch(ends_outside_of_the_directory)
     def evict_inode(self, inode: Inode) -> None:
         """Sleeps.  The inode goes: throw its pages away, free its blocks if it has no links,
         ``clear_inode`` it.
@@ -968,6 +1022,7 @@ class SuperOperations(Operations):
         means="the caller holds s_umount shared if it is ustat(2), and never exclusive",
     )
     @watch(stays_in_use)
+    @watch(locked_as_it_was_reached)
     def statfs(self, dentry: Dentry) -> KStatfs:
         """Sleeps.  Sizes and counts of the filesystem that ``dentry`` is on.  Left out: ENOSYS."""
         raise ENOSYS()
@@ -1118,6 +1173,7 @@ class FileOperations(Operations):
     blanket_rule = "P65"
 
     @prototype("loff_t (*llseek) (struct file *, loff_t, int);")
+    @must_not_hold("file.f_inode.i_rwsem", rule="P66")
     def llseek(self, file: File, offset: int, whence: int) -> int:
         """Sleeps.  Move ``f_pos``; returns where it is now.  Locks for itself (P66).
 

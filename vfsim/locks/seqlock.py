@@ -208,6 +208,11 @@ class SeqLock:
             self.unlock_excl()
 
     @property
+    def parts(self) -> tuple[SpinLock, SeqCount]:
+        """What stands on the held stack of a writer."""
+        return self.spin, self.count
+
+    @property
     def sequence(self) -> int:
         """The sequence number; odd while a writer is inside."""
         return self.count.sequence

@@ -30,12 +30,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vfsim.checks.bugs import bug
+from vfsim.checks.blame import innermost
+from vfsim.checks.bugs import bug, warn
+from vfsim.checks.calls import tell
 from vfsim.checks.lifetime import free, note_ref
 from vfsim.checks.obligations import settle
 from vfsim.locks.bitlock import SleepBit
 from vfsim.locks.waitqueue import WaitQueue
 from vfsim.sim.shared import kernel_struct
+from vfsim.sim.state import K
 
 if TYPE_CHECKING:
     from vfsim.block.buffer import BufferHead
@@ -63,6 +66,7 @@ class Page:
         tags: the tree's tags of this page's slot, as bits (see `vfsim.mm.mapping`).
         uptodate, dirty, writeback, error: the PG_ bits of these names.
         io_count: bios in flight from or to this page.
+        started: how often it went under writeback.
         writer: who set ``writeback``, until I/O was submitted; for the report of a hang.
         written: where waiters for the end of writeback sleep.
     """
@@ -77,6 +81,7 @@ class Page:
     writeback: bool = False
     error: bool = False
     io_count: int = 0
+    started: int = 0
     writer: Task | None = None
     lock: SleepBit = None  # type: ignore[assignment]
     written: WaitQueue = None  # type: ignore[assignment]
@@ -167,7 +172,9 @@ def unlock_page(page: Page) -> None:
     """
     if not page.lock.is_locked():
         bug("page.unlock", f"{page} unlocked although it was not locked")
-    settle(("unlock", page))
+    duty = settle(("unlock", page))
+    if duty is not None and duty.task is K.cur and duty.caller is innermost(K.cur):
+        warn("P20", f"{page} unlocked by the caller of {duty.site.title}(), which does that itself")
     page.lock.unlock()
 
 
@@ -191,6 +198,7 @@ def begin_page_io(page: Page) -> None:
     For filesystems that do their own; bios count themselves.  Without it ``writepage`` looks as if
     nobody were left to call `end_page_writeback`.  vfsim's own word.
     """
+    tell("submit", page)
     page.io_count += 1
     page.writer = None
 
