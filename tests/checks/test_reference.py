@@ -15,7 +15,6 @@ from examples.tinydisk import TinyDisk
 from tests.checks import programs
 from vfsim.checks import lockdep, orders, reference
 from vfsim.checks.judge import KernelJudge
-from vfsim.checks.orders import Known
 from vfsim.explore.execute import execute
 from vfsim.explore.program import program_of
 from vfsim.explore.strategies.pos import POS
@@ -83,7 +82,7 @@ def test_fast_and_slow_agree(block: int, monkeypatch: pytest.MonkeyPatch) -> Non
     wrong = 0
     for seed in range(block * each, (block + 1) * each):
         if seed % 2:  # half of the programs run as the first of their process
-            monkeypatch.setattr(lockdep, "KNOWN", Known())
+            monkeypatch.setattr(lockdep, "KNOWN", {})
         difference, verdicts = compare(seed)
         assert not difference, difference
         wrong += bool(verdicts)
@@ -125,7 +124,7 @@ def test_the_comparison_has_teeth(
 ) -> None:
     """A fast path with one part missing is found out."""
     monkeypatch.setattr(target, name, broken)
-    monkeypatch.setattr(lockdep, "KNOWN", Known())
+    monkeypatch.setattr(lockdep, "KNOWN", {})
     assert any(compare(seed)[0] for seed in range(PROGRAMS))
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from vfsim.checks import calls, waits
 from vfsim.checks.blame import KERNEL, Culprit, blame, owner_of_child, place
 from vfsim.checks.history import chain, is_lock, quietly, spelled, stack_of, syscall, taken
-from vfsim.checks.lockdep import Lockdep, followed
+from vfsim.checks.lockdep import DEFAULT, Lockdep, Rules, followed
 from vfsim.sim.context import IRQ
 from vfsim.sim.errors import KernelBug, Violation
 from vfsim.sim.judge import Judge
@@ -40,13 +40,20 @@ if TYPE_CHECKING:
 
 
 class KernelJudge(Judge):
-    """The judge of one world: make a new one for each machine."""
+    """The judge of one world: make a new one for each machine.
+
+    Args:
+        rules: which generation of lockdep to follow.
+    """
 
     lockdep: Lockdep
 
+    def __init__(self, rules: Rules = DEFAULT) -> None:
+        self.rules = rules
+
     def start(self, machine: Machine) -> None:
         """A world begins."""
-        self.lockdep = Lockdep(machine)
+        self.lockdep = Lockdep(machine, self.rules)
         self.findings: list[Finding] = self.lockdep.findings
         self.entering = self.lockdep.entering  # type: ignore[method-assign]
         self.exposed = self.lockdep.exposed  # type: ignore[method-assign]
@@ -149,6 +156,31 @@ class KernelJudge(Judge):
     def pinned(self, task: Task, lock: Any, pin: Pin) -> None:
         """A method releases a lock that its caller holds, and never promised to."""
         task.machine.violation(calls.released(task, lock, pin))
+
+    def nest_not_held(self, task: Task, lock: Any, outer: Any) -> None:
+        """A lock is taken as one of several under another, which is not held."""
+        name = getattr(outer, "name", None) or repr(outer)
+        summary = f"{task.name} takes {lock.name} as one of several under {name}, and holds no such"
+        self._soft("nest-not-held", task, lock, summary)
+
+    def reused(self, task: Task, lock: Any) -> None:
+        """A lock is initialised again while somebody holds it."""
+        self._soft("held-reinit", task, lock, f"{task.name} initialises {lock.name}: it is {lock!r}")
+
+    def misused(self, task: Task, lock: Any, what: str) -> None:
+        """The protocol of a lock is broken, and its state still means something."""
+        self._soft("misuse", task, lock, f"{task.name} {what}")
+
+    def _soft(self, rule: str, task: Task, lock: Any, summary: str) -> None:
+        if task.machine.dead:
+            return
+        self.findings.append((rule, lock.name))
+        culprit = blame(task, sys._getframe(2))
+        violation = Violation(
+            f"lockdep.{rule}", "soft", culprit.owner, culprit.where, summary, task.name,
+            tuple(self._held(task)), lock.name,
+        )  # fmt: skip
+        task.machine.violation(followed(task.machine, violation))
 
     def corrupt(self, task: Task, obj: Any, what: str) -> None:
         """A lock or counter is in a state that means nothing any more.  Ends the world."""

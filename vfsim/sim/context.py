@@ -10,7 +10,7 @@ Nodes are process-wide and know *classes*; the *instances* are on the task's hel
 immutable linked list ``(entry, below)``.  Both grow and shrink together: each entry on the held
 stack has exactly one key in the chain, except a `Pin` whose key is 0.
 
-A key is ``class index << 7 | subclass << 4 | mode``: 8 subclasses, and the mode bits below.
+A key is ``class index << 8 | subclass << 5 | mode``: 8 subclasses, and the mode bits below.
 Transitions (``next``) are per world, so that a replay meets the same misses: the machine clears
 those it touched.
 """
@@ -28,9 +28,10 @@ SHARED = 1  # read mode
 TRY = 2  # a trylock: adds no order, cannot deadlock
 IRQ = 4  # taken together with interrupts off
 BH = 8  # taken together with softirqs off
-MODE = 15
-SUBCLASS_SHIFT = 4
-CLASS_SHIFT = 7
+NEST = 16  # a held lock of another class keeps apart those who take several of this class
+MODE = 31
+SUBCLASS_SHIFT = 5
+CLASS_SHIFT = 8
 
 Held = tuple[Any, Any]
 """One link of the held stack: (entry, the link below or None)."""
@@ -106,6 +107,23 @@ def nested(key: int, subclass: int) -> int:
     return key | subclass << SUBCLASS_SHIFT
 
 
+def nested_under(task: Task, lock: Any, outer: object) -> int:
+    """Never sleeps.  `NEST` if ``outer`` lets the task take several locks of ``lock``'s class.
+
+    It must be held, and have been taken before the first of them; the judge is told if it is not
+    held.  Otherwise 0.
+    """
+    bits = lock.key >> CLASS_SHIFT
+    for place, (entry, key) in enumerate(held_entries(task)):
+        if entry is outer or (not place and key >> CLASS_SHIFT == bits):
+            break  # as in Linux, a second one in a row does not ask for the outer lock again
+    else:
+        K.machine.judge.nest_not_held(task, lock, outer)
+        return 0
+    outside = held_entries(task)[place + 1 :] if entry is outer else []
+    return 0 if any(key >> CLASS_SHIFT == bits for _, key in outside) else NEST
+
+
 class Pin:
     """A mark on the held stack: what lies below was held by a caller and must stay as it is.
 
@@ -146,10 +164,17 @@ PREEMPT_OFF = PseudoLock("preemption off")
 IRQ_OFF = PseudoLock("interrupts off")
 BH_OFF = PseudoLock("softirqs off")
 RCU = PseudoLock("rcu_read_lock")
+RCU_BH = PseudoLock("rcu_read_lock_bh")
+RCU_SCHED = PseudoLock("rcu_read_lock_sched")
 NOBLOCK = PseudoLock("may not block")
 SOFTIRQ = PseudoLock("softirq context")
 HARDIRQ = PseudoLock("hardirq context")
+HARDIRQ_UNTHREADED = PseudoLock("hardirq context (not threaded)")
+FS_RECLAIM = PseudoLock("fs_reclaim")
+NOFS = PseudoLock("memalloc_nofs")
+NOIO = PseudoLock("memalloc_noio")
 CALLS = PseudoLock("filesystem method")
+HARD = (HARDIRQ.cls.kind, HARDIRQ_UNTHREADED.cls.kind)
 
 
 class Ctx:
@@ -160,12 +185,13 @@ class Ctx:
         nosleep: sleeping is forbidden here.  nopreempt: the CPU belongs to this task.
         irqs_off, bh_off: interrupts (softirqs) are not delivered on this CPU.
         in_irq: 0 task, 1 softirq, 2 hardirq.  rcu: depth of read sections.
+        nofs, noio: allocations must not call into filesystems (start I/O).
         mask: one bit per (class, subclass) held.
     """
 
     __slots__ = (
-        "bh_off", "cold", "in_irq", "irqs_off", "key", "mask", "next", "nopreempt", "nosleep",
-        "parent", "rcu", "rel",
+        "bh_off", "cold", "in_irq", "irqs_off", "key", "mask", "next", "nofs", "noio", "nopreempt",
+        "nosleep", "parent", "rcu", "rel",
     )  # fmt: skip
 
     def __init__(self, parent: Ctx | None, key: int) -> None:
@@ -177,20 +203,23 @@ class Ctx:
         if parent is None:
             self.mask = self.in_irq = self.rcu = 0
             self.nosleep = self.nopreempt = self.irqs_off = self.bh_off = False
+            self.nofs = self.noio = False
             return
         cls = LockClass.all[key >> CLASS_SHIFT]
         kind = cls.kind
         self.mask = parent.mask | 1 << (key >> SUBCLASS_SHIFT)
-        hard, soft = kind == HARDIRQ.cls.kind, kind == SOFTIRQ.cls.kind
+        hard, soft = kind in HARD, kind == SOFTIRQ.cls.kind
         irq = bool(key & IRQ) or kind == IRQ_OFF.cls.kind or hard
-        bh = bool(key & BH) or kind == BH_OFF.cls.kind or hard or soft
-        atomic = cls.spins or irq or bh or kind == PREEMPT_OFF.cls.kind
+        bh = bool(key & BH) or kind in (BH_OFF.cls.kind, RCU_BH.cls.kind) or hard or soft
+        atomic = cls.spins or irq or bh or kind in (PREEMPT_OFF.cls.kind, RCU_SCHED.cls.kind)
         self.in_irq = 2 if hard else 1 if soft and parent.in_irq < 2 else parent.in_irq
         self.rcu = parent.rcu + (kind == RCU.cls.kind)
         self.irqs_off = parent.irqs_off or irq
         self.bh_off = parent.bh_off or bh
         self.nopreempt = parent.nopreempt or atomic
         self.nosleep = parent.nosleep or atomic or kind in (RCU.cls.kind, NOBLOCK.cls.kind)
+        self.noio = parent.noio or kind == NOIO.cls.kind
+        self.nofs = parent.nofs or self.noio or kind == NOFS.cls.kind
 
     def chain(self) -> list[int]:
         """The keys of the chain, outermost first."""

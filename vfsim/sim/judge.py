@@ -42,6 +42,15 @@ class Judge:
             what: `IRQ` or `BH`.  on: they would come on too early; else they would stay off.
         """
 
+    def nest_not_held(self, task: Task, lock: Any, outer: Any) -> None:
+        """The task takes ``lock`` as one of several under ``outer``, which it does not hold."""
+
+    def reused(self, task: Task, lock: Any) -> None:
+        """The task initialises a lock again while somebody holds it."""
+
+    def misused(self, task: Task, lock: Any, what: str) -> None:
+        """The task breaks the protocol of ``lock`` in a way that leaves its state meaningful."""
+
     def pinned(self, task: Task, lock: Any, pin: Pin) -> None:
         """The task releases its caller's lock inside a method that did not promise to."""
 
