@@ -157,30 +157,18 @@ class KernelJudge(Judge):
         """A method releases a lock that its caller holds, and never promised to."""
         task.machine.violation(calls.released(task, lock, pin))
 
-    def nest_not_held(self, task: Task, lock: Any, outer: Any) -> None:
-        """A lock is taken as one of several under another, which is not held."""
-        name = getattr(outer, "name", None) or repr(outer)
-        summary = f"{task.name} takes {lock.name} as one of several under {name}, and holds no such"
-        self._soft("nest-not-held", task, lock, summary)
-
-    def reused(self, task: Task, lock: Any) -> None:
-        """A lock is initialised again while somebody holds it."""
-        self._soft("held-reinit", task, lock, f"{task.name} initialises {lock.name}: it is {lock!r}")
-
-    def misused(self, task: Task, lock: Any, what: str) -> None:
-        """The protocol of a lock is broken, and its state still means something."""
-        self._soft("misuse", task, lock, f"{task.name} {what}")
-
-    def _soft(self, rule: str, task: Task, lock: Any, summary: str) -> None:
-        if task.machine.dead:
+    def misused(self, task: Task, lock: Any, rule: str, what: str) -> None:
+        """A rule of using a lock is broken, and the lock's state still means something."""
+        machine = task.machine
+        if machine.dead:
             return
         self.findings.append((rule, lock.name))
-        culprit = blame(task, sys._getframe(2))
+        culprit = blame(task, sys._getframe(1))
         violation = Violation(
-            f"lockdep.{rule}", "soft", culprit.owner, culprit.where, summary, task.name,
-            tuple(self._held(task)), lock.name,
+            f"lockdep.{rule}", "soft", culprit.owner, culprit.where, f"{task.name} {what}",
+            task.name, (f"it is {lock!r}", *self._held(task)), lock.name,
         )  # fmt: skip
-        task.machine.violation(followed(task.machine, violation))
+        machine.violation(followed(machine, violation))
 
     def corrupt(self, task: Task, obj: Any, what: str) -> None:
         """A lock or counter is in a state that means nothing any more.  Ends the world."""

@@ -9,7 +9,7 @@ recursion           a class is taken that the task holds (same subclass), unless
 circular            taking B inside A, when this world has seen a chain of orders from B to A
 irq-inversion       an interrupt takes a class that leads to one held elsewhere with interrupts on
 sleep-in-atomic     a lock that may sleep is taken where nothing may (`vfsim.checks.judge` says it)
-wait-context        a spinlock is taken where only raw spinlocks may be (``Rules(raw_nesting=True)``)
+wait-context        a spinlock is taken where only raw ones may be (``Rules(raw_nesting=True)``)
 =================== ==============================================================================
 
 A trylock waits for nobody, so it gets no order from what is held, but what is taken inside it does.

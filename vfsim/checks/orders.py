@@ -207,9 +207,7 @@ def entry_step(found: Ctx, rules: Rules = DEFAULT) -> Step:
     opens = () if look else tuple(_opens(found, found))
     if key & TRY:  # waits for nobody: no order, and an interrupt that tries cannot hang
         return Step(found, opens=opens)
-    uses = tuple(
-        Use(key >> SUBCLASS_SHIFT, c, weak) for c in (HARD, SOFT) if found.in_irq == 2 - c
-    )
+    uses = tuple(Use(key >> SUBCLASS_SHIFT, c, weak) for c in (HARD, SOFT) if found.in_irq == 2 - c)
     forbids = _too_deep(found) if rules.raw_nesting else None
     if _covered(found):
         return Step(found, (), uses, opens, None, forbids)

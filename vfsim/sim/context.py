@@ -118,7 +118,9 @@ def nested_under(task: Task, lock: Any, outer: object) -> int:
         if entry is outer or (not place and key >> CLASS_SHIFT == bits):
             break  # as in Linux, a second one in a row does not ask for the outer lock again
     else:
-        K.machine.judge.nest_not_held(task, lock, outer)
+        name = getattr(outer, "name", outer)
+        what = f"takes {lock.name} as one of several under {name}, which it does not hold"
+        K.machine.judge.misused(task, lock, "nest-not-held", what)
         return 0
     outside = held_entries(task)[place + 1 :] if entry is outer else []
     return 0 if any(key >> CLASS_SHIFT == bits for _, key in outside) else NEST
@@ -158,6 +160,22 @@ class PseudoLock:
 
     def __repr__(self) -> str:
         return self.cls.name
+
+
+class LockPin:
+    """On the held stack above a lock: says that it must not be released meanwhile."""
+
+    __slots__ = ("lock",)
+    is_pin = False
+    owner = None
+    name = "pinned lock"
+    key = LockClass.get("pinned lock", "pinned lock").key
+
+    def __init__(self, lock: Any) -> None:
+        self.lock = lock
+
+    def __repr__(self) -> str:
+        return f"<{self.lock.name} is pinned>"
 
 
 PREEMPT_OFF = PseudoLock("preemption off")
@@ -296,7 +314,7 @@ def without(node: Ctx, depth: int, instead: int = 0) -> Ctx:
     return found
 
 
-def find(task: Task, lock: object) -> tuple[int, Held] | None:
+def find(task: Task, lock: Any) -> tuple[int, Held] | None:
     """Where the task holds ``lock``: how many keys lie above it, and its link.
 
     Returns None, after telling the judge, if the task does not hold it.  Each pin above that did
@@ -314,6 +332,9 @@ def find(task: Task, lock: object) -> tuple[int, Held] | None:
             return depth, link
         if entry.is_pin:
             pins.append(entry)
+        elif type(entry) is LockPin and entry.lock is lock:
+            what = f"releases {lock.name}, which is pinned"
+            K.machine.judge.misused(task, lock, "pinned", what)
         if not entry.is_pin or entry.key:
             depth += 1
         link = link[1]

@@ -42,14 +42,12 @@ class Judge:
             what: `IRQ` or `BH`.  on: they would come on too early; else they would stay off.
         """
 
-    def nest_not_held(self, task: Task, lock: Any, outer: Any) -> None:
-        """The task takes ``lock`` as one of several under ``outer``, which it does not hold."""
+    def misused(self, task: Task, lock: Any, rule: str, what: str) -> None:
+        """The task breaks a rule of using ``lock``; the lock's state still means something.
 
-    def reused(self, task: Task, lock: Any) -> None:
-        """The task initialises a lock again while somebody holds it."""
-
-    def misused(self, task: Task, lock: Any, what: str) -> None:
-        """The task breaks the protocol of ``lock`` in a way that leaves its state meaningful."""
+        Args:
+            rule: in a word.  what: the rest of a sentence that begins with the task.
+        """
 
     def pinned(self, task: Task, lock: Any, pin: Pin) -> None:
         """The task releases its caller's lock inside a method that did not promise to."""

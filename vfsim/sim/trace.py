@@ -109,11 +109,7 @@ _WORDS = ((SHARED, "shared"), (TRY, "try"), (IRQ, "irq"), (BH, "bh"), (NEST, "ne
 
 def how_of(key: int) -> tuple[str, ...]:
     """The mode bits and the subclass of a context key, in words."""
-    words = [
-        word
-        for bit, word in _WORDS
-        if key & bit
-    ]
+    words = [word for bit, word in _WORDS if key & bit]
     subclass = key >> SUBCLASS_SHIFT & 7
     return (*words, f"subclass {subclass}") if subclass else tuple(words)
 
