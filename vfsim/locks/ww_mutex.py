@@ -49,6 +49,8 @@ class WwClass:
     __slots__ = ("key", "name")
 
     def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"a ww class needs the name of its class, a string, got {name!r}")
         self.name = name
         self.key = LockClass.get(f"{name}_acquire", "ww_acquire").key
 
