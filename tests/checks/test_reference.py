@@ -21,10 +21,11 @@ from vfsim.explore.strategies.pos import POS
 from vfsim.explore.strategies.random_walk import RandomWalk
 from vfsim.filesystems.ramfs import RamFS
 from vfsim.sim.choice import RoundRobin
+from vfsim.sim.context import SHARED
 from vfsim.sim.machine import Machine
 from vfsim.sim.trace import Trace
 
-PROGRAMS = 1_200
+PROGRAMS = 2_400
 WRONG = 0.3  # of the programs, at least
 BLOCKS = 6
 
@@ -106,6 +107,11 @@ def _no_uses(*args: Any) -> Any:
     return iter(())
 
 
+def _all_clean(self: orders.Known, step: orders.Step) -> bool:
+    step.clean = True
+    return True
+
+
 @pytest.mark.parametrize(
     ("target", "name", "broken"),
     [
@@ -113,11 +119,12 @@ def _no_uses(*args: Any) -> Any:
         (orders.Order, "_inversions", _no_uses),
         (orders, "_again", _never),
         (orders, "_opens", _no_uses),
-        (orders.Known, "look", lambda self, step: True),
+        (orders, "recursive", lambda found, rules: bool(found.key & SHARED)),
+        (orders.Known, "look", _all_clean),
         (lockdep.Lockdep, "exposed", _never),
         (KernelJudge, "waiting", _never),
     ],
-    ids=["cycles", "inversions", "recursion", "opens", "union", "exposure", "waits"],
+    ids=["cycles", "inversions", "recursion", "opens", "readers", "union", "exposure", "waits"],
 )
 def test_the_comparison_has_teeth(
     target: Any, name: str, broken: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
