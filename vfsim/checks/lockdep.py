@@ -85,6 +85,7 @@ class Lockdep:
     Attributes:
         entries: who made each transition first, in order.
         findings: every verdict in words that a program can compare, in order.
+        steps: every transition, in order.
     """
 
     def __init__(self, machine: Machine, rules: Rules = DEFAULT) -> None:
@@ -92,7 +93,7 @@ class Lockdep:
         self.known = KNOWN.get(rules) or KNOWN.setdefault(rules, Known(rules))
         self.entries: dict[Ctx, Entry] = {}
         self.findings: list[Finding] = []
-        self._steps: list[Step] = []
+        self.steps: list[Step] = []
         self._added = 0
         self._order = Order(rules)
 
@@ -111,7 +112,7 @@ class Lockdep:
             lock, task, task.held, code, -1 if trace is None else len(trace.events) - 1
         )
         step = self.known.entry(found)
-        self._steps.append(step)
+        self.steps.append(step)
         if node.nosleep and LockClass.all[key >> CLASS_SHIFT].sleeps and not key & TRY:
             self.machine.judge.sleeping(task, lock)
         if step.again is not None:
@@ -125,16 +126,16 @@ class Lockdep:
         """Never sleeps.  Interrupts came back on while a task holds what it took with them off."""
         found = task.ctx
         step = self.known.exposure(found)
-        self._steps.append(step)
+        self.steps.append(step)
         if not self.known.look(step):
             self._judge(step)
 
     def _judge(self, step: Step) -> None:
         """The union of all worlds is not sure: decide by this world's own graph."""
         order = self._order
-        for earlier in self._steps[self._added : -1]:
+        for earlier in self.steps[self._added : -1]:
             order.add(earlier)
-        self._added = len(self._steps)
+        self._added = len(self.steps)
         closing, fresh = order.judge(step)
         self.findings += [("circular", identity(e.held), identity(e.new)) for e, _ in closing]
         self.findings += [
