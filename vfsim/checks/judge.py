@@ -57,6 +57,7 @@ class KernelJudge(Judge):
         self.findings: list[Finding] = self.lockdep.findings
         self.entering = self.lockdep.entering  # type: ignore[method-assign]
         self.exposed = self.lockdep.exposed  # type: ignore[method-assign]
+        self.further = self.lockdep.further  # type: ignore[method-assign]
 
     # -- sleeping and waiting ----------------------------------------------------------------------
 

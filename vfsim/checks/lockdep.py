@@ -9,6 +9,7 @@ recursion           a class is taken that the task holds (same subclass), unless
 circular            taking B inside A, when this world has seen a chain of orders from B to A
 irq-inversion       an interrupt takes a class that leads to one held elsewhere with interrupts on
 sleep-in-atomic     a lock that may sleep is taken where nothing may (`vfsim.checks.judge` says it)
+instance-order      a further lock of a class is taken against `vfsim.checks.instances`
 wait-context        a spinlock is taken where only raw ones may be (``Rules(raw_nesting=True)``)
 =================== ==============================================================================
 
@@ -29,6 +30,7 @@ import attrs
 
 from vfsim.checks.blame import KERNEL, Culprit, blame, owner_of, short
 from vfsim.checks.history import calls, chain, holds, mode, taken
+from vfsim.checks.instances import out_of_order, whose
 from vfsim.checks.orders import (
     CONTEXTS,
     DEFAULT,
@@ -42,7 +44,7 @@ from vfsim.checks.orders import (
     name_of,
     nest,
 )
-from vfsim.sim.context import CLASS_SHIFT, SHARED, SUBCLASS_SHIFT, TRY, LockClass
+from vfsim.sim.context import CLASS_SHIFT, SHARED, SUBCLASS_SHIFT, TRY, LockClass, key_name
 from vfsim.sim.errors import Violation
 from vfsim.sim.state import K
 from vfsim.sim.trace import is_engine
@@ -129,6 +131,23 @@ class Lockdep:
         self.steps.append(step)
         if not self.known.look(step):
             self._judge(step)
+
+    def further(self, task: Task, key: int, lock: Any) -> None:
+        """Never sleeps.  A further lock of a class is taken: is it the turn of this one?"""
+        found = out_of_order(task, key, lock)
+        if found is None:
+            return
+        outer, why = found
+        name = key_name(key)
+        self.findings.append(("instance-order", identity(key >> SUBCLASS_SHIFT)))
+        lines = [f"{name} is the lock of {whose(lock)!r}"]
+        for held, ctx in chain(task.held, task.ctx):
+            if held is outer:
+                at = self._place(task, held, ctx)
+                lines.append(f"{key_name(ctx.key)} is the lock of {whose(held)!r}{at}")
+        culprit = blame(task, sys._getframe(2))
+        summary = f"{task.name} takes two locks of class {name.partition('/')[0]} in wrong order"
+        self._record("lockdep.instance-order", culprit, f"{summary}: {why}", lines, why)
 
     def _judge(self, step: Step) -> None:
         """The union of all worlds is not sure: decide by this world's own graph."""

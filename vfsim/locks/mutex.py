@@ -34,10 +34,15 @@ class Mutex:
     Args:
         name: its lock class.
         tried: somebody asks whether it is locked (trylock), so its release is a scheduling point.
+
+    Attributes:
+        of: what it belongs to, or a weak reference to that: for the order of instances, where there
+            is one.
     """
 
-    __slots__ = ("key", "name", "owner", "waiters")
+    __slots__ = ("key", "name", "of", "owner", "waiters")
     is_pin = False
+    of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
         self.name = name

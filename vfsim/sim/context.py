@@ -45,12 +45,15 @@ class LockClass:
         kind: "mutex", "rwsem", "spinlock", ... or a pseudo kind (see `EFFECTS`).
         sleeps: acquiring may sleep, so it is forbidden in atomic context.
         spins: holding it disables preemption.
-        reads: its shared mode may be taken recursively (rwlock), so that read inside read is no
+        recursive_read: its shared mode may be taken recursively, so that read inside read is no
             deadlock.
+        by_instance: its locks have an order among themselves: the judge is asked each time that a
+            task takes a further one (see `mark_by_instance`).
     """
 
-    __slots__ = ("index", "kind", "name", "recursive_read", "sleeps", "spins")
+    __slots__ = ("by_instance", "index", "kind", "name", "recursive_read", "sleeps", "spins")
     all: list[LockClass] = []
+    _by_instance: dict[str, None] = {}
     _by_name: dict[tuple[str, str], LockClass] = {}
 
     def __init__(
@@ -61,6 +64,7 @@ class LockClass:
         self.sleeps = sleeps
         self.spins = spins
         self.recursive_read = recursive_read
+        self.by_instance = self.family in LockClass._by_instance
         self.index = len(LockClass.all)
         LockClass.all.append(self)
 
@@ -87,6 +91,18 @@ class LockClass:
     @property
     def key(self) -> int:
         return self.index << CLASS_SHIFT
+
+    @property
+    def family(self) -> str:
+        """The part of the name before a colon: ``i_rwsem`` of ``i_rwsem:ramfs``."""
+        return self.name.partition(":")[0]
+
+    @classmethod
+    def mark_by_instance(cls, family: str) -> None:
+        """From now on the judge is asked for each further lock of these classes."""
+        cls._by_instance[family] = None
+        for known in cls.all:
+            known.by_instance |= known.family == family
 
     def __repr__(self) -> str:
         return f"<{self.kind} class {self.name}>"
@@ -263,18 +279,34 @@ def _cold(node: Ctx, key: int) -> Ctx:
 def enter(node: Ctx, key: int, lock: object = None) -> Ctx:
     """Never sleeps.  ``key`` is entered inside ``node`` for the first time in this world.
 
-    It is judged, then remembered.  ``lock`` is the instance at hand, for the judge's report.
+    It is judged, then remembered; but not where the order of instances matters, which differ from
+    time to time.  ``lock`` is the instance at hand.
     """
     found = _cold(node, key)
     machine = K.machine
+    further = LockClass.all[key >> CLASS_SHIFT].by_instance and _further(node, key)
     if machine.trace is not None:  # it remembers what it saw, so that every entry is recorded
-        if machine.trace.entered(K.cur, found, lock):
-            machine.judge.entering(node, key, lock)
-        return found
-    machine.judge.entering(node, key, lock)
-    node.next[key] = found
-    machine.touched.append(node)
+        first = machine.trace.entered(K.cur, found, lock)
+    else:
+        first = not further or found not in machine.further
+    if first:
+        machine.judge.entering(node, key, lock)
+    if further:
+        machine.further[found] = None
+        machine.judge.further(K.cur, key, lock)
+    elif machine.trace is None:
+        node.next[key] = found
+        machine.touched.append(node)
     return found
+
+
+def _further(node: Ctx, key: int) -> bool:
+    """Whether a lock of that class is held already; who only tries may take them in any order."""
+    while node.parent is not None and not key & TRY:
+        if node.key >> CLASS_SHIFT == key >> CLASS_SHIFT:
+            return True
+        node = node.parent
+    return False
 
 
 _loaded: list[Ctx] = []

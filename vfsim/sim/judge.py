@@ -23,6 +23,9 @@ class Judge:
     def entering(self, node: Ctx, key: int, lock: Any) -> None:
         """The current task enters ``key`` inside ``node``, for the first time in this world."""
 
+    def further(self, task: Task, key: int, lock: Any) -> None:
+        """The task takes a further lock of a class whose locks have an order among themselves."""
+
     def exposed(self, task: Task) -> None:
         """Interrupts (softirqs) came on while the task holds what it took with them off."""
 
