@@ -9,21 +9,78 @@ steps:
   earlier ones did, and what makes no cycle in the union makes none in any world: it says "fine",
   cheaply, or "look closer".
 
-Shared modes count as exclusive ones, because a queued writer stops a second reader, except for
-classes that may be read recursively: there a reader is stopped by a writer only.
+Shared modes count as exclusive ones, because a queued writer stops a second reader, except where
+a read is recursive: there a reader is stopped by a writer only. Sequence counters are read so
+everywhere, a queued rwlock in interrupt context (`recursive`).
+
+`Rules` choose between two generations of lockdep:
+
+======================  ============================================================================
+``Rules()``             as from v5.10 on: an edge knows how both ends are held, and a cycle counts
+                        if it can block (`Order`)
+``Rules(mode="4.9")``   as in v4.9: every read of an rwlock is recursive, and an order in which one
+                        end is a recursive read is looked at but not remembered
+======================  ============================================================================
+
+Simpler than v4.9: reclaim is a lock, ``fs_reclaim``, in both (v4.14 on) in place of usage bits.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from vfsim.sim.context import CLASS_SHIFT, SHARED, SUBCLASS_SHIFT, TRY, Ctx, LockClass
+import attrs
+
+from vfsim.sim.context import (
+    CLASS_SHIFT,
+    FS_RECLAIM,
+    HARDIRQ,
+    HARDIRQ_UNTHREADED,
+    NEST,
+    RCU,
+    RCU_BH,
+    RCU_SCHED,
+    SHARED,
+    SOFTIRQ,
+    SUBCLASS_SHIFT,
+    TRY,
+    Ctx,
+    LockClass,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HARD, SOFT = 0, 1
 CONTEXTS = ("hardirq", "softirq")
+
+
+@attrs.frozen
+class Rules:
+    """What counts as a bug.
+
+    Attributes:
+        mode: "5.10" or "4.9".
+        recursive_reads: rwlocks are not queued: a reader is stopped by a writer only, everywhere
+            (Linux: architectures without ``CONFIG_QUEUED_RWLOCKS``).
+        raw_nesting: a spinlock, which sleeps on a real-time kernel, is not taken where only raw
+            spinlocks may be (Linux: ``CONFIG_PROVE_RAW_LOCK_NESTING``).
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+
+    mode: str = attrs.field(default="5.10")
+    recursive_reads: bool = False
+    raw_nesting: bool = False
+
+    @mode.validator
+    def _known(self, attribute: object, value: str) -> None:
+        if value not in ("5.10", "4.9"):
+            raise ValueError(f"lockdep's mode is '5.10' or '4.9', not {value!r}")
+
+
+DEFAULT = Rules()
 
 _CLASS_OF_BIT = CLASS_SHIFT - SUBCLASS_SHIFT
 
@@ -42,7 +99,24 @@ def ordered(cls: LockClass) -> bool:
     Page locks and their kin are not lock classes in Linux either: they are handed to I/O and taken
     many at a time. The wait-for graph watches them.
     """
-    return (cls.sleeps or cls.spins or cls.kind == "seqcount") and cls.kind != "sleepbit"
+    return (cls.sleeps or cls.spins or cls.kind in _NEVER_WAITED) and cls.kind != "sleepbit"
+
+
+_LOOKS = ("seqcount", FS_RECLAIM.cls.kind)
+"""Kinds whose shared mode is a look, not a hold: no interrupt finds it held."""
+
+_NEVER_WAITED = (*_LOOKS, "ww_acquire")
+"""Kinds that have an order although taking one is no sleep and no spin by itself."""
+
+
+def recursive(found: Ctx, rules: Rules) -> bool:
+    """Whether ``found`` was entered by a read that only a writer stops."""
+    if not found.key & SHARED:
+        return False
+    cls = LockClass.all[found.key >> CLASS_SHIFT]
+    if cls.kind == "rwlock":
+        return found.bh_off or rules.recursive_reads or rules.mode == "4.9"
+    return cls.recursive_read
 
 
 def name_of(bit: int) -> str:
@@ -60,11 +134,15 @@ def identity(bit: int) -> str:
 
 # -- what one situation shows ----------------------------------------------------------------------
 
-ASKED_RECURSIVE, HELD_SHARED = 1, 2
+ASKED_RECURSIVE, HELD_SHARED, PASSING = 1, 2, 4
 
 
 class Edge(NamedTuple):
-    """``new`` was asked for inside ``held``; ``type`` is a sum of the two flags above."""
+    """``new`` was asked for inside ``held``.
+
+    ``type`` is a sum of the first two flags above; or `PASSING` for an order that is looked at and
+    not remembered (mode "4.9").
+    """
 
     held: int
     new: int
@@ -88,11 +166,12 @@ class Step:
     Attributes:
         found: the context that was entered.
         again: the context inside which the same class is held already, if that makes taking it a
-        recursion.
+            recursion.
+        forbids: the context in which this kind of lock may not be taken, if it was.
         epoch, clean: `Known`'s last word on it, and when that was.
     """
 
-    __slots__ = ("again", "clean", "edges", "epoch", "found", "opens", "uses")
+    __slots__ = ("again", "clean", "edges", "epoch", "forbids", "found", "opens", "uses")
 
     def __init__(
         self,
@@ -101,12 +180,14 @@ class Step:
         uses: tuple[Use, ...] = (),
         opens: tuple[Use, ...] = (),
         again: Ctx | None = None,
+        forbids: Ctx | None = None,
     ) -> None:
         self.found = found
         self.edges = edges
         self.uses = uses
         self.opens = opens
         self.again = again
+        self.forbids = forbids
         self.epoch = -1
         self.clean = False
 
@@ -115,23 +196,23 @@ class Step:
         return self.found.key >> SUBCLASS_SHIFT
 
 
-def entry_step(found: Ctx) -> Step:
+def entry_step(found: Ctx, rules: Rules = DEFAULT) -> Step:
     """What entering ``found`` from its parent shows."""
     key = found.key
     cls = LockClass.all[key >> CLASS_SHIFT]
     if not ordered(cls):
         return Step(found)
-    recursive = bool(key & SHARED) and cls.recursive_read
-    if recursive and cls.kind == "seqcount":  # a look, not a hold: no interrupt finds it held
-        opens: tuple[Use, ...] = ()
-    else:
-        opens = tuple(_opens(found, found))
+    weak = recursive(found, rules)
+    look = key & SHARED and cls.kind in _LOOKS
+    opens = () if look else tuple(_opens(found, found))
     if key & TRY:  # waits for nobody: no order, and an interrupt that tries cannot hang
         return Step(found, opens=opens)
-    uses = tuple(
-        Use(key >> SUBCLASS_SHIFT, c, recursive) for c in (HARD, SOFT) if found.in_irq == 2 - c
-    )
-    return Step(found, tuple(_edges(found, recursive)), uses, opens, _again(found, recursive))
+    uses = tuple(Use(key >> SUBCLASS_SHIFT, c, weak) for c in (HARD, SOFT) if found.in_irq == 2 - c)
+    forbids = _too_deep(found) if rules.raw_nesting else None
+    if _covered(found):
+        return Step(found, (), uses, opens, None, forbids)
+    edges = tuple(_edges(found, weak, rules))
+    return Step(found, edges, uses, opens, _again(found, weak), forbids)
 
 
 def exposure_step(found: Ctx) -> Step:
@@ -152,27 +233,45 @@ def _around(found: Ctx) -> Iterator[Ctx]:
         node = node.parent
 
 
-def _edges(found: Ctx, recursive: bool) -> Iterator[Edge]:
+def _edges(found: Ctx, weak: bool, rules: Rules) -> Iterator[Edge]:
+    """An edge from everything held in the same task or interrupt."""
     new = found.key >> SUBCLASS_SHIFT
     seen = []
     for node in _around(found):
-        shared = HELD_SHARED if node.key & SHARED else 0
-        edge = Edge(node.key >> SUBCLASS_SHIFT, new, shared | (ASKED_RECURSIVE if recursive else 0))
+        if node.in_irq != found.in_irq:
+            break
+        kind = ASKED_RECURSIVE if weak else 0
+        if rules.mode == "4.9":
+            if recursive(node, rules):
+                continue
+            kind = PASSING if weak else 0
+        elif node.key & SHARED:
+            kind |= HELD_SHARED
+        edge = Edge(node.key >> SUBCLASS_SHIFT, new, kind)
         if edge.held != new and edge not in seen:
             seen.append(edge)
             yield edge
 
 
-def _again(found: Ctx, recursive: bool) -> Ctx | None:
+def _covered(found: Ctx) -> bool:
+    """Whether the same class is held already, and a nest lock outside of it makes that fine."""
     under = NESTS.get(LockClass.all[found.key >> CLASS_SHIFT].name)
-    same = None
+    twice = covered = False
     for node in _around(found):
-        if LockClass.all[node.key >> CLASS_SHIFT].name == under:
-            return None
+        if node.key >> SUBCLASS_SHIFT == found.key >> SUBCLASS_SHIFT:
+            twice, covered = True, False
+        elif LockClass.all[node.key >> CLASS_SHIFT].name == under:
+            covered = True
+    return twice and (covered or bool(found.key & NEST))
+
+
+def _again(found: Ctx, weak: bool) -> Ctx | None:
+    """The innermost holder of the same class that the new one can wait for."""
+    for node in _around(found):
         twice = node.key >> SUBCLASS_SHIFT == found.key >> SUBCLASS_SHIFT
-        if same is None and twice and not (recursive and node.key & SHARED):
-            same = node
-    return same
+        if twice and not (weak and node.key & SHARED):
+            return node
+    return None
 
 
 def _opens(node: Ctx, state: Ctx) -> Iterator[Use]:
@@ -181,6 +280,37 @@ def _opens(node: Ctx, state: Ctx) -> Iterator[Use]:
         yield Use(node.key >> SUBCLASS_SHIFT, HARD, bool(node.key & SHARED))
         if not state.bh_off:
             yield Use(node.key >> SUBCLASS_SHIFT, SOFT, bool(node.key & SHARED))
+
+
+RAW, SPINNING, SLEEPING = range(3)
+_ASKS = {"raw_spinlock": RAW, "spinlock": SPINNING, "rwlock": SPINNING}
+_ALLOWS = {
+    "raw_spinlock": RAW,
+    RCU_SCHED.cls.kind: RAW,
+    HARDIRQ_UNTHREADED.cls.kind: RAW,
+    "spinlock": SPINNING,
+    "rwlock": SPINNING,
+    RCU.cls.kind: SPINNING,
+    RCU_BH.cls.kind: SPINNING,
+    SOFTIRQ.cls.kind: SPINNING,
+    HARDIRQ.cls.kind: SPINNING,
+}
+"""How a lock of a kind waits on a real-time kernel, and what may be taken inside something."""
+
+
+def _too_deep(found: Ctx) -> Ctx | None:
+    """What is held that forbids to wait as the new lock does, or None."""
+    cls = LockClass.all[found.key >> CLASS_SHIFT]
+    asks = _ASKS.get(cls.kind, SLEEPING if cls.sleeps else RAW)
+    node = found.parent
+    while node.parent is not None:
+        kind = LockClass.all[node.key >> CLASS_SHIFT].kind
+        if _ALLOWS.get(kind, SLEEPING) < asks:
+            return node
+        if node.in_irq != node.parent.in_irq:  # what is below was interrupted
+            break
+        node = node.parent
+    return None
 
 
 # -- everything this process has seen --------------------------------------------------------------
@@ -193,7 +323,8 @@ class Known:
     then may be the other half of it, and is looked at again when it comes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = DEFAULT) -> None:
+        self.rules = rules
         self.entries: dict[Ctx, Step] = {}
         self.exposures: dict[Ctx, Step] = {}
         self.epoch = 0
@@ -202,6 +333,20 @@ class Known:
         self._back: dict[int, int] = {}
         self._used = [0, 0]
         self._opened = [0, 0]
+
+    def entry(self, found: Ctx) -> Step:
+        """What entering a context shows."""
+        step = self.entries.get(found)
+        if step is None:
+            step = self.entries[found] = entry_step(found, self.rules)
+        return step
+
+    def exposure(self, found: Ctx) -> Step:
+        """What it shows that interrupts come back on in a context."""
+        step = self.exposures.get(found)
+        if step is None:
+            step = self.exposures[found] = exposure_step(found)
+        return step
 
     def look(self, step: Step) -> bool:
         """Learn a step; whether it is fine in every world."""
@@ -280,9 +425,13 @@ class Order:
     path must not go on with that class held shared, because reader and reader get along. An edge
     that closes a strong cycle is reported and not added: so one bug is not reported over and over,
     and the graph stays without cycles.
+
+    In mode "4.9" no remembered edge has a recursive end, so every path is strong, and what counts
+    for interrupts is only whether both its ends are reads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = DEFAULT) -> None:
+        self._old = rules.mode == "4.9"
         self.first: dict[tuple[int, int], Step] = {}
         self.used: dict[
             tuple[int, int], tuple[bool, Step]
@@ -314,13 +463,21 @@ class Order:
             if pair not in self._told:
                 self._told[pair] = None
                 fresh.append((context, path))
+        self._forget_passing(step)
         return closing, fresh
 
     def add(self, step: Step) -> None:
         """Add a step that is known to be fine."""
         for edge in step.edges:
-            self._add_edge(edge, step)
+            if not edge.type & PASSING:
+                self._add_edge(edge, step)
         self._add_uses(step)
+
+    def _forget_passing(self, step: Step) -> None:
+        for held, new, type in step.edges:
+            types = self._types.get(held, {})
+            if type & PASSING and new in types:
+                types[new] &= ~(1 << PASSING)
 
     def _add_edge(self, edge: Edge, step: Step) -> None:
         types = self._types.setdefault(edge.held, {})
@@ -360,8 +517,8 @@ class Order:
         for path, weak in queue:
             yield path, weak
             for new, types in self._types.get(path[-1], {}).items():
-                for type in range(4):
-                    state = (new, bool(type & ASKED_RECURSIVE))
+                for type in range(PASSING + 1):
+                    state = (new, weak if self._old else bool(type & ASKED_RECURSIVE))
                     if (
                         types >> type & 1
                         and not (weak and type & HELD_SHARED)

@@ -40,8 +40,8 @@ Verdict = tuple[str, ...]
 
 SLEEPING = ("mutex", "rwsem", "sleepbit")
 SPINNING = ("spinlock", "bitlock", "rwlock")
+QUEUED = ("spinlock", "rwlock")
 ORDERED = ("mutex", "rwsem", "spinlock", "bitlock", "rwlock", "seqcount")
-READ_RECURSIVELY = ("rwlock", "seqcount")
 ATOMIC_STATES = (
     "interrupts off",
     "softirqs off",
@@ -49,7 +49,10 @@ ATOMIC_STATES = (
     "rcu_read_lock",
     "may not block",
 )
-RELEASES = ("unlock", "up_read", "up_write", "spin_unlock", "bit_unlock", "seq_end")
+RELEASES = (
+    "unlock", "up_read", "up_write", "spin_unlock", "read_unlock", "write_unlock", "bit_unlock",
+    "seq_end",
+)  # fmt: skip
 HARD = ("sleep-in-atomic", "corrupt", "deadlock")
 
 TASK, SOFTIRQ, HARDIRQ = 0, 1, 2
@@ -67,15 +70,12 @@ class Held:
     tried: bool
     irq: bool
     bh: bool
+    recursive: bool = False  # a read that only a writer stops
 
     @property
     def node(self) -> str:
         """Its class in the order graph."""
         return f"{self.family} {self.name}/{self.subclass}"
-
-    @property
-    def reads_recursively(self) -> bool:
-        return self.shared and self.family in READ_RECURSIVELY
 
 
 @attrs.define(eq=False)
@@ -96,7 +96,7 @@ class Doing:
         """What it holds by now, without what it waits for if that does not count yet."""
         wanted = self.waits or self.claims
         last = next(
-            (h for h in reversed(self.held) if h.label == wanted and h.family != "spinlock"), None
+            (h for h in reversed(self.held) if h.label == wanted and h.family not in QUEUED), None
         )
         return [h for h in self.held if h is not last]
 
@@ -117,6 +117,11 @@ class Doing:
             or self.level == SOFTIRQ
             or any(h.bh or h.family == "softirqs off" for h in self.has())
         )
+
+    def in_interrupt(self, new: Held) -> bool:
+        """Whether a lock is taken in an interrupt, or with softirqs off: Linux counts that too."""
+        states = [*self.held, new]
+        return self.level > TASK or any(h.bh or h.family == "softirqs off" for h in states)
 
     def keeps_cpu(self) -> bool:
         return self.soft_off() or any(h.family in (*SPINNING, "preemption off") for h in self.has())
@@ -232,6 +237,9 @@ class Reference:
         )  # fmt: skip
         if new.family == "may not block":
             return  # the mark of a method: the contract has a slow twin of its own
+        new.recursive = new.shared and (
+            new.family == "seqcount" or (new.family == "rwlock" and task.in_interrupt(new))
+        )
         if new.label in self.disowned and new.tried:
             self.disowned.remove(new.label)  # adopted
         if new.family in SLEEPING and not new.tried:
@@ -259,9 +267,9 @@ class Reference:
             self.inversions()
 
     def woken(self, task: Doing) -> None:
-        """A queued spinlock is handed over; anything else must still be won."""
-        spinlock = any(h.label == task.waits and h.family == "spinlock" for h in task.held)
-        task.claims = "" if spinlock else task.waits
+        """A queued lock is handed over; anything else must still be won."""
+        queued = any(h.label == task.waits and h.family in QUEUED for h in task.held)
+        task.claims = "" if queued else task.waits
         task.waits = ""
         task.readers = []
 
@@ -329,11 +337,11 @@ class Reference:
         if new.tried:
             return
         around = [h for h in task.held if h.family in ORDERED]
-        if any(h.node == new.node and not (new.reads_recursively and h.shared) for h in around):
+        if any(h.node == new.node and not (new.recursive and h.shared) for h in around):
             self.say("recursion", new.node)
         fine = []
         for h in around:
-            edge = Edge(h.node, new.node, h.shared, new.reads_recursively)
+            edge = Edge(h.node, new.node, h.shared, new.recursive)
             if h.node == new.node or edge in self.edges:
                 continue
             if self.closes(edge):
@@ -343,7 +351,7 @@ class Reference:
         self.edges += fine
         if task.level:
             context = "hardirq" if task.level == HARDIRQ else "softirq"
-            self.note(self.used, Use(new.node, context, new.reads_recursively))
+            self.note(self.used, Use(new.node, context, new.recursive))
 
     def open(self, task: Doing, locks: list[Held]) -> None:
         """These locks are held where some interrupts can come."""

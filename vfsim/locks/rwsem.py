@@ -30,12 +30,17 @@ class RwSem:
         name: its lock class.
         tried: somebody asks whether it is locked (trylock), so its release is a scheduling point.
 
+    Attributes:
+        of: what it belongs to, or a weak reference to that: for the order of instances, where there
+            is one.
+
     ``lock``, ``unlock`` and ``trylock`` are the write mode, as is ``with sem:``; ``with
     sem.shared():`` reads.
     """
 
-    __slots__ = ("key", "name", "owner", "readers", "waiters")
+    __slots__ = ("key", "name", "of", "owner", "readers", "waiters")
     is_pin = False
+    of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
         self.name = name

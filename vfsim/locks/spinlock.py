@@ -3,13 +3,25 @@
 States: free → owned → free.  Queued as on x86 in v4.10: a release hands the lock to the first in
 line, so nobody overtakes.  Holding it disables preemption; the ``_irq`` forms also turn interrupts
 off (needed when a handler takes the same lock), the ``_bh`` forms softirqs.
+
+A `RawSpinLock` differs only on a real-time kernel, where the plain one sleeps: lockdep can be asked
+to check that no plain one is taken inside a raw one (``Rules(raw_nesting=True)``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vfsim.sim.context import BH, IRQ, TRY, LockClass, enter, nested, release
+from vfsim.sim.context import (
+    BH,
+    IRQ,
+    TRY,
+    LockClass,
+    enter,
+    nested,
+    nested_under,
+    release,
+)
 from vfsim.sim.scheduler import spin
 from vfsim.sim.state import K
 
@@ -30,10 +42,11 @@ class SpinLock:
 
     __slots__ = ("key", "name", "owner", "waiters")
     is_pin = False
+    kind = "spinlock"
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
         self.name = name
-        self.key = LockClass.get(name, "spinlock", spins=True).key
+        self.key = LockClass.get(name, self.kind, spins=True).key
         self.owner: Task | None = None
         self.waiters: list[Task] | None = None
         if tried:
@@ -104,8 +117,15 @@ class SpinLock:
         t.held = (self, t.held)
         return True
 
+    def lock_nest_lock(self, outer: Any) -> None:
+        """Never sleeps.  Take one of several locks of this class under ``outer``, which is held.
+
+        Linux: ``spin_lock_nest_lock``.
+        """
+        self._take(nested_under(K.cur, self, outer))
+
     def _take(self, mode: int) -> None:
-        """Take the lock together with interrupts (softirqs) off."""
+        """Take the lock with further mode bits, such as interrupts (softirqs) off."""
         K.left -= 1
         if not K.left:
             K.machine.point("spin_lock", self)
@@ -209,6 +229,13 @@ class SpinLock:
     def __repr__(self) -> str:
         state = f"held by {self.owner.name}" if self.owner is not None else "free"
         return f"<SpinLock {self.name}, {state}, {len(self.waiters or ())} spinning>"
+
+
+class RawSpinLock(SpinLock):
+    """A lock that spins on every kernel, real-time ones too (Linux: ``raw_spinlock_t``)."""
+
+    __slots__ = ()
+    kind = "raw_spinlock"
 
 
 class TriedSpinLock(SpinLock):

@@ -29,10 +29,12 @@ Analogous to Linux's ``struct page`` as file pages use it.  Not built: mapping p
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from vfsim.checks.blame import innermost
 from vfsim.checks.bugs import bug, warn
 from vfsim.checks.calls import tell
+from vfsim.checks.instances import ascending, order_by
 from vfsim.checks.lifetime import free, note_ref
 from vfsim.checks.obligations import settle
 from vfsim.locks.bitlock import SleepBit
@@ -89,6 +91,7 @@ class Page:
 
     def __attrs_post_init__(self) -> None:
         self.lock = SleepBit("page_lock", tried=True)
+        self.lock.of = ref(self)
         self.written = WaitQueue("PG_writeback")
         self.data = bytearray(PAGE_SIZE)
 
@@ -158,6 +161,11 @@ def _free_page(page: Page) -> None:
 def lock_page(page: Page) -> None:
     """Sleeps.  Take the page lock.  Linux: ``lock_page``."""
     page.lock.lock()
+
+
+order_by(
+    "page_lock", ascending("index", lambda page: page.index, lambda a, b: a.mapping is b.mapping)
+)
 
 
 def trylock_page(page: Page) -> bool:

@@ -108,11 +108,12 @@ class Machine:
     """
 
     __slots__ = (  # many attributes, which only slots keep cheap to reach
-        "__dict__", "__weakref__", "_counts", "_events", "_log", "_roots", "_signatures",
-        "_sweep", "_turn", "alive", "armed", "born", "clock", "countdown", "cpus", "data", "dead",
-        "env", "error", "final", "heap", "holding", "hub", "irqs", "judge", "last", "last_tick",
-        "limit", "max_steps", "outside", "placed", "plain", "rq", "seq", "sharing", "steps",
-        "stopped", "strategy", "tasks", "ticks", "touched", "trace", "uneven", "violations",
+        "__dict__", "__weakref__", "_counts", "_events", "_log", "_roots", "_signatures", "_sweep",
+        "_turn", "alive", "armed", "born", "clock", "countdown", "cpus", "data", "dead",
+        "env", "error", "final", "further", "heap", "holding", "hub", "irqs", "judge",
+        "last", "last_tick", "limit", "max_steps", "outside", "placed", "plain", "rq",
+        "seq", "sharing", "steps", "stopped", "strategy", "tasks", "ticks", "touched",
+        "trace", "uneven", "violations",
     )  # fmt: skip
 
     def __init__(
@@ -138,6 +139,7 @@ class Machine:
         self.violations: list[Violation] = []
         self.data: dict[str, Any] = {}
         self.touched: list[Ctx] = []
+        self.further: dict[Ctx, None] = {}  # judged, but asked about each time
         self.alive = 0
         self.born = 0
         self.irqs = 0
