@@ -52,6 +52,19 @@ def pop(entry: PseudoLock) -> None:
         return
     if K.trace is not None:
         K.trace.note(t, "leave", entry)
+    if t.rcu_waits is not None:
+        quiescent(t)
+
+
+def quiescent(t: Task) -> None:
+    """Never sleeps.  The task may have left a read section that grace periods wait for: ask them.
+
+    Each has ``left(task)``, which says whether it has stopped waiting.
+    """
+    waits, t.rcu_waits = t.rcu_waits, None
+    still = [period for period in waits or () if not period.left(t)]
+    if still or t.ctx.rcu:
+        t.rcu_waits = still
 
 
 def preempt_disable() -> None:
