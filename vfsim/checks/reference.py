@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 Verdict = tuple[str, ...]
 
-SLEEPING = ("mutex", "rwsem", "sleepbit")
+SLEEPING = ("mutex", "rwsem", "percpu_rwsem", "sleepbit")
 SPINNING = ("spinlock", "bitlock", "rwlock")
-ORDERED = ("mutex", "rwsem", "spinlock", "bitlock", "rwlock", "seqcount")
+ORDERED = ("mutex", "rwsem", "percpu_rwsem", "spinlock", "bitlock", "rwlock", "seqcount")
 READ_RECURSIVELY = ("rwlock", "seqcount")
 ATOMIC_STATES = (
     "interrupts off",
