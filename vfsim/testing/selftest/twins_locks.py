@@ -35,6 +35,10 @@ class IdleMutex(Mutex):
     def lock(self, subclass: int = 0) -> None:
         step(self)
 
+    def trylock(self) -> bool:
+        step(self)
+        return True
+
     def unlock(self) -> None:
         step(self)
 
@@ -64,7 +68,7 @@ class ForgetfulMutex(Mutex):
     __slots__ = ()
 
     def trylock(self) -> bool:
-        return super().trylock() and self.waiters is None
+        return super().trylock() and not self.waiters
 
 
 class RudeMutex(Mutex):
@@ -78,15 +82,12 @@ class RudeMutex(Mutex):
 
 
 class OpenRwSem(RwSem):
-    """A reader does not look whether somebody writes."""
+    """A reader does not wait for a writer."""
 
     __slots__ = ()
 
-    def down_read(self, subclass: int = 0) -> None:
-        owner, self.owner = self.owner, None
-        waiters, self.waiters = self.waiters, None
-        super().down_read(subclass)
-        self.owner, self.waiters = owner, waiters
+    def _wait(self, t: Task, shared: bool) -> bool:
+        return not shared and super()._wait(t, shared)
 
 
 class HastyRwSem(RwSem):
@@ -159,12 +160,12 @@ class HastyPerCpuRwSem(PerCpuRwSem):
 
 
 class NearsightedPerCpuRwSem(PerCpuRwSem):
-    """A writer looks at the count of its own CPU alone."""
+    """A writer looks at the count of one CPU alone."""
 
     __slots__ = ()
 
     def _drained(self) -> bool:
-        return not self.counts.get(K.cur.cpu.index, 0)
+        return not self.counts.get(0, 0)
 
 
 class QuietPerCpuRwSem(PerCpuRwSem):
@@ -218,6 +219,10 @@ class IdleSpinLock(SpinLock):
 
     def lock(self, subclass: int = 0) -> None:
         step(self)
+
+    def trylock(self) -> bool:
+        step(self)
+        return True
 
     def unlock(self) -> None:
         step(self)
