@@ -37,10 +37,13 @@ if TYPE_CHECKING:
 
 Verdict = tuple[str, ...]
 
-SLEEPING = ("mutex", "rwsem", "percpu_rwsem", "sleepbit")
+SLEEPING = ("mutex", "rwsem", "percpu_rwsem", "sleepbit", "work", "workqueue")
 SPINNING = ("spinlock", "bitlock", "rwlock")
-ORDERED = ("mutex", "rwsem", "percpu_rwsem", "spinlock", "bitlock", "rwlock", "seqcount")
-READ_RECURSIVELY = ("rwlock", "seqcount")
+ORDERED = (
+    "mutex", "rwsem", "percpu_rwsem", "spinlock", "bitlock", "rwlock", "seqcount", "work",
+    "workqueue",
+)  # fmt: skip
+READ_RECURSIVELY = ("rwlock", "seqcount", "workqueue")
 ATOMIC_STATES = (
     "interrupts off",
     "softirqs off",
@@ -204,7 +207,7 @@ class Reference:
         elif kind in RELEASES:
             self.release(task, event.obj, "")
         elif kind == "leave":
-            self.release(task, "", event.obj)
+            self.release(task, event.obj, event.obj)
         elif kind == "rcu_read_unlock":
             task.held = [h for h in task.held if h.family != "rcu_read_lock"]
         elif kind == "release":

@@ -19,6 +19,7 @@ import attrs
 
 from vfsim.locks.mutex import Mutex
 from vfsim.locks.srcu import Srcu
+from vfsim.sim.workqueue import Workqueue
 from vfsim.testing.selftest import twins_locks as locks
 from vfsim.testing.selftest import twins_waits as waits
 from vfsim.testing.selftest.case import CAUGHT, SILENT, Case
@@ -27,10 +28,19 @@ from vfsim.testing.selftest.primitives import (
     READERS,
     Completions,
     Queue,
+    Queues,
     SrcuDomain,
     tortures,
 )
-from vfsim.testing.selftest.torture import exclusion, pipe, references, run, sequence, signals
+from vfsim.testing.selftest.torture import (
+    exclusion,
+    pipe,
+    references,
+    run,
+    sequence,
+    signals,
+    works,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +53,7 @@ TORN, EARLY, LOST = "torture.torn-read", "torture.early", "wait.lost-wakeup"
 NO_WAKER, HELD, CORRUPT = "wait.no-waker", "lockdep.held-at-exit", "lockdep.corrupt"
 FREED, COUNTS = "torture.use-after-free", "torture.counts"
 INVERSION = "lockdep.irq-inversion"
+ORDER, LOST_WORK = "torture.order", "torture.lost-work"
 
 
 @attrs.frozen
@@ -82,6 +93,11 @@ def _seqlock(how: str, twin: type, *fires: str) -> _Twin:
 
 def _reference(how: str, twin: type, *fires: str) -> _Twin:
     return _Twin("lockref", how, references(twin), fires, _why(twin))
+
+
+def _works(how: str, twin: type, *fires: str) -> _Twin:
+    make: Any = partial(Queues, twin) if issubclass(twin, Workqueue) else twin
+    return _Twin("workqueue", how, works(make), fires, _why(twin))
 
 
 def _why(twin: type) -> str:
@@ -149,6 +165,14 @@ def _twins() -> Iterator[_Twin]:
     yield _reference("revives-the-dead", waits.UndeadLockRef, FREED, COUNTS)
     yield _reference("last-put-without-lock", waits.UnlockedLockRef, "torture.unlocked")
     yield _reference("loses-a-put", waits.GreedyLockRef, COUNTS)
+    yield _works("flush-returns-early", waits.HastyFlush, EARLY)
+    yield _works("flush-of-all-returns-early", waits.HastyFlushAll, ORDER)
+    yield _works("cancel-returns-early", waits.HastyCancel, EARLY)
+    yield _works("cancel-does-nothing", waits.IdleCancel, EARLY)
+    yield _works("loses-a-work", waits.LateBit, EARLY, LOST_WORK)
+    yield _works("two-at-once", waits.WideQueue, EXCLUSION, ORDER)
+    yield _works("beside-itself", waits.ReentrantQueue, EXCLUSION)
+    yield _works("last-come-first-run", waits.StackQueue, ORDER)
 
 
 def cases() -> Iterator[Case]:

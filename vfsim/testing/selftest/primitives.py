@@ -32,7 +32,24 @@ from vfsim.locks.seqlock import SeqCount, SeqLock
 from vfsim.locks.spinlock import SpinLock
 from vfsim.locks.srcu import Srcu
 from vfsim.locks.waitqueue import WaitQueue
-from vfsim.testing.selftest.torture import Lock, exclusion, pipe, references, sequence, signals
+from vfsim.sim.workqueue import (
+    WQ_UNBOUND,
+    Work,
+    Workqueue,
+    cancel_work_sync,
+    flush_work,
+    flush_workqueue,
+    queue_work,
+)
+from vfsim.testing.selftest.torture import (
+    Lock,
+    exclusion,
+    pipe,
+    references,
+    sequence,
+    signals,
+    works,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,6 +177,32 @@ class Queue:
         self.queue.wake_up_all()
 
 
+class Queues:
+    """A queue for works, and one that runs one at a time."""
+
+    def __init__(self, make: Callable[..., Workqueue] = Workqueue) -> None:
+        self.many = make("tortured queue")
+        self.single = make("tortured line", WQ_UNBOUND, 1)
+
+    def work(self, fn: Callable[[Any], None], name: str) -> Work:
+        return Work(fn, name)
+
+    def queue(self, work: Work) -> None:
+        queue_work(self.many, work)
+
+    def queue_in_order(self, work: Work) -> None:
+        queue_work(self.single, work)
+
+    def flush(self, work: Work) -> None:
+        flush_work(work)
+
+    def flush_all(self) -> None:
+        flush_workqueue(self.single)
+
+    def cancel(self, work: Work) -> None:
+        cancel_work_sync(work)
+
+
 READERS: dict[str, tuple[Callable[[], Readers], bool]] = {
     "rcu": (Rcu, False),
     "rcu_bh": (RcuBh, False),
@@ -178,4 +221,5 @@ def tortures() -> dict[str, Torture]:
     found["completion"] = signals(Completions)
     found["waitqueue"] = signals(Queue)
     found["lockref"] = references(LockRef)
+    found["workqueue"] = works(Queues)
     return found

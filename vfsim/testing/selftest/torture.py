@@ -14,6 +14,8 @@ torture      for                what gives a broken one away
 `signals`    completions,       a waiter that returns before there is something to return for
              wait queues
 `references` lockref            an object that is freed never, twice, or while somebody has it
+`works`      work queues        a work that runs beside itself, or not after it was queued; a flush
+                                or a cancellation that is over while it runs; a lost order
 ============ ================== ==================================================================
 
 Whoever sleeps for ever is found by the wait-for graph.  What is found is the primitive's fault, so
@@ -477,6 +479,106 @@ def references(make: Callable[[str], Any], users: int = 3) -> Torture:
                     f"nobody is left, it was freed {len(freed)} times, and is {ref!r}",
                     machine,
                 )
+
+        return last_look
+
+    return torture
+
+
+# -- work queues -----------------------------------------------------------------------------------
+
+
+class Queueing(Protocol):
+    """A work queue and what one does with it."""
+
+    def work(self, fn: Callable[[Any], None], name: str) -> Any:
+        """A work that runs ``fn``."""
+
+    def queue(self, work: Any) -> None:
+        """Let it run, if it is not pending."""
+
+    def queue_in_order(self, work: Any) -> None:
+        """The same, on a queue that runs one at a time."""
+
+    def flush(self, work: Any) -> None:
+        """Until what was queued has run."""
+
+    def flush_all(self) -> None:
+        """The same for all of the queue that runs one at a time."""
+
+    def cancel(self, work: Any) -> None:
+        """Until it neither runs nor will."""
+
+
+def works(make: Callable[[], Queueing]) -> Torture:
+    """One work that many queue and flush, one that is canceled, and a few that have an order."""
+
+    def torture(machine: Machine) -> Callable[[], None]:
+        queueing = make()
+        asked, seen, canceled = [0], [0], [False]
+        inside: list[str] = []
+        order: list[int] = []
+
+        def shared(work: Any) -> None:
+            begin = asked[0]
+            alone("shared")
+            seen[0] = max(seen[0], begin)
+
+        def alone(name: str) -> None:
+            if name in inside:
+                wrong("exclusion", f"work {name} runs beside itself")
+            inside.append(name)
+            step(inside)
+            step(inside)
+            inside.remove(name)
+
+        def dropped(work: Any) -> None:
+            if canceled[0]:
+                wrong("early", "a work begins that was canceled")
+            alone("dropped")
+
+        def ordered(work: Any) -> None:
+            alone("ordered")
+            order.append(len(order) if work is line[len(order)] else -1)
+
+        common = queueing.work(shared, "shared")
+        line = [queueing.work(ordered, f"ordered {i}") for i in range(3)]
+
+        def asker() -> None:
+            for _ in range(2):
+                asked[0] += 1
+                mine = asked[0]
+                queueing.queue(common)
+                queueing.flush(common)
+                if seen[0] < mine:
+                    wrong("early", "the flush is over, and the work has not run since")
+
+        def asker_only() -> None:
+            asked[0] += 1
+            queueing.queue(common)
+
+        def canceler() -> None:
+            work = queueing.work(dropped, "dropped")
+            queueing.queue(work)
+            step(work)
+            queueing.cancel(work)
+            canceled[0] = True
+            if "dropped" in inside:
+                wrong("early", "the work is canceled, and runs")
+
+        def sorter() -> None:
+            for work in line:
+                queueing.queue_in_order(work)
+            queueing.flush_all()
+            if order != [0, 1, 2]:
+                wrong("order", f"three works of an ordered queue were done as {order}")
+
+        for body in (asker, asker, asker_only, canceler, sorter):
+            machine.spawn(body)
+
+        def last_look() -> None:
+            if seen[0] < asked[0]:
+                wrong("lost-work", "a work was queued, and has not run since", machine)
 
         return last_look
 

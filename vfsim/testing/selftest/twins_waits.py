@@ -15,12 +15,14 @@ from vfsim.locks.srcu import Srcu, SrcuGracePeriod
 from vfsim.locks.waitqueue import Waiter, WaitQueue
 from vfsim.sim.scheduler import block
 from vfsim.sim.state import INF, K
-from vfsim.testing.selftest.primitives import Rcu, RcuBh, RcuSched
+from vfsim.sim.workqueue import Pool, Work, Workqueue, cancel_delayed_work
+from vfsim.testing.selftest.primitives import Queues, Rcu, RcuBh, RcuSched
 from vfsim.testing.selftest.torture import step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vfsim.sim.machine import Machine
     from vfsim.sim.task import Task
 
 
@@ -308,3 +310,118 @@ class GreedyLockRef(LockRef):
         self.lock.lock()
         self.lock.unlock()
         return True
+
+
+# -- work queues -----------------------------------------------------------------------------------
+
+
+class HastyFlush(Queues):
+    """A flush waits for nothing."""
+
+    def flush(self, work: Work) -> None:
+        step(work)
+
+
+class HastyFlushAll(Queues):
+    """A flush of a queue waits for what runs, and not for what is pending."""
+
+    def flush_all(self) -> None:
+        for work in self.single.works():
+            if work.worker is not None:
+                self.flush(work)
+
+
+class HastyCancel(Queues):
+    """A synchronous cancellation does not wait for the work that runs."""
+
+    def cancel(self, work: Work) -> None:
+        step(work)
+        cancel_delayed_work(work)  # type: ignore[arg-type]
+
+
+class IdleCancel(Queues):
+    """A cancellation waits for the work to run, instead of taking it back."""
+
+    def cancel(self, work: Work) -> None:
+        step(work)
+
+
+class _LatePool(Pool):
+    __slots__ = ()
+
+    def take(self, me: Task) -> Work | None:
+        work = super().take(me)
+        if work is not None:
+            work.pending = True
+        return work
+
+    def end(self, work: Work) -> None:
+        super().end(work)
+        work.pending = False
+
+
+class _WidePool(Pool):
+    __slots__ = ()
+
+    def start(self, machine: Machine) -> None:
+        limit, self.wq.max_active = self.wq.max_active, 9
+        super().start(machine)
+        self.wq.max_active = limit
+
+
+class _RepeatingPool(Pool):
+    __slots__ = ()
+
+    def take(self, me: Task) -> Work | None:
+        for work in self.todo:
+            work.worker = None
+        return super().take(me)
+
+
+class _StackPool(Pool):
+    __slots__ = ()
+
+    def take(self, me: Task) -> Work | None:
+        self.todo.reverse()
+        work = super().take(me)
+        self.todo.reverse()
+        return work
+
+
+class _Odd(Workqueue):
+    __slots__ = ()
+    pool: type[Pool]
+
+    def pool_of(self, cpu: int) -> Pool:
+        found = self.pools.get(cpu)
+        if found is None:
+            found = self.pools[cpu] = self.pool(self, 0 if cpu < 0 else cpu)
+        return found
+
+
+class LateBit(_Odd):
+    """A work counts as pending until it has run, so that what is queued meanwhile is lost."""
+
+    __slots__ = ()
+    pool = _LatePool
+
+
+class WideQueue(_Odd):
+    """An ordered queue runs as many works as there are."""
+
+    __slots__ = ()
+    pool = _WidePool
+
+
+class ReentrantQueue(_Odd):
+    """A work that is queued while it runs runs beside itself."""
+
+    __slots__ = ()
+    pool = _RepeatingPool
+
+
+class StackQueue(_Odd):
+    """The work that was queued last is run first."""
+
+    __slots__ = ()
+    pool = _StackPool
