@@ -15,6 +15,7 @@ from vfsim.explore.strategies.pos import POS
 from vfsim.locks.bitlock import BitLock, SleepBit
 from vfsim.locks.lockref import LockRef
 from vfsim.locks.mutex import Mutex
+from vfsim.locks.percpu_rwsem import PerCpuRwSem
 from vfsim.locks.rwlock import RwLock
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.seqlock import SeqLock
@@ -51,6 +52,7 @@ class Kind:
 KINDS = [
     Kind("mutex", Mutex, Mutex.lock, Mutex.unlock, True, False, Mutex.trylock),
     Kind("rwsem", RwSem, RwSem.down_write, RwSem.up_write, True, False, RwSem.down_write_trylock),
+    Kind("percpu rwsem", PerCpuRwSem, PerCpuRwSem.down_write, PerCpuRwSem.up_write, True, False),
     Kind("page lock", SleepBit, SleepBit.lock, SleepBit.unlock, True, False, SleepBit.trylock),
     Kind("spinlock", SpinLock, SpinLock.lock, SpinLock.unlock, False, True, SpinLock.trylock),
     Kind("irq spinlock", SpinLock, SpinLock.lock_irq, SpinLock.unlock_irq, False, True),

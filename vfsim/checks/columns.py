@@ -58,12 +58,14 @@ class Row:
 _ENTER = {
     "mutex": "lock",
     "rwsem": "down_write",
+    "percpu_rwsem": "down_write",
+    "srcu": "srcu_read_lock",
     "spinlock": "spin_lock",
     "bitlock": "bit_lock",
     "sleepbit": "lock",
     "seqcount": "write_seq",
 }
-_ENTER_SHARED = {"rwsem": "down_read", "seqcount": "read_seq"}
+_ENTER_SHARED = {"rwsem": "down_read", "percpu_rwsem": "down_read", "seqcount": "read_seq"}
 
 _RELEASE = (
     "unlock",
@@ -73,12 +75,14 @@ _RELEASE = (
     "bit_unlock",
     "downgrade_write",
     "seq_end",
+    "srcu_read_unlock",
 )
 
 _ANNOUNCED = (
     "lock",
     "down_write",
     "down_read",
+    "srcu_read_lock",
     "spin_lock",
     "bit_lock",
     "seq_begin",

@@ -38,10 +38,13 @@ if TYPE_CHECKING:
 
 Verdict = tuple[str, ...]
 
-SLEEPING = ("mutex", "rwsem", "sleepbit")
+SLEEPING = ("mutex", "rwsem", "percpu_rwsem", "sleepbit", "work", "workqueue")
 SPINNING = ("spinlock", "bitlock", "rwlock")
 QUEUED = ("spinlock", "rwlock")
-ORDERED = ("mutex", "rwsem", "spinlock", "bitlock", "rwlock", "seqcount")
+ORDERED = (
+    "mutex", "rwsem", "percpu_rwsem", "spinlock", "bitlock", "rwlock", "seqcount", "work",
+    "workqueue",
+)  # fmt: skip
 ATOMIC_STATES = (
     "interrupts off",
     "softirqs off",
@@ -213,7 +216,7 @@ class Reference:
         elif kind in RELEASES:
             self.release(task, event.obj, "")
         elif kind == "leave":
-            self.release(task, "", event.obj)
+            self.release(task, event.obj, event.obj)
         elif kind == "rcu_read_unlock":
             task.held = [h for h in task.held if h.family != "rcu_read_lock"]
         elif kind == "release":
@@ -238,7 +241,8 @@ class Reference:
         if new.family == "may not block":
             return  # the mark of a method: the contract has a slow twin of its own
         new.recursive = new.shared and (
-            new.family == "seqcount" or (new.family == "rwlock" and task.in_interrupt(new))
+            new.family in ("seqcount", "workqueue")
+            or (new.family == "rwlock" and task.in_interrupt(new))
         )
         if new.label in self.disowned and new.tried:
             self.disowned.remove(new.label)  # adopted

@@ -154,6 +154,34 @@ class RwSem:
             t.ctx = enter(t.ctx, key, self)
         t.held = (self, t.held)
 
+    # Without a word to the order rules (Linux: ``__down_read``): for locks built on this one, which
+    # have a class and a place on the held stack of their own.
+
+    def raw_down_write(self) -> None:
+        """Sleeps.  Take it alone."""
+        t = K.cur
+        if self.owner is not None or self.readers:
+            self._wait(t, False)
+        self.owner = t
+
+    def raw_up_write(self) -> None:
+        """Never sleeps.  Let go of the write mode, whoever took it."""
+        self.owner = None
+        if self.waiters is not None:
+            self._wake("up_write")
+
+    def raw_down_read(self) -> None:
+        """Sleeps.  Take it together with other readers."""
+        t = K.cur
+        if (self.owner is None and not self.waiters) or not self._wait(t, True):
+            self.readers[t] = 1
+
+    def raw_up_read(self) -> None:
+        """Never sleeps.  Let go of the read hold."""
+        del self.readers[K.cur]
+        if self.waiters is not None:
+            self._wake("up_read")
+
     def downgrade_write(self) -> None:
         """Never sleeps.  Turn the write hold into a read hold, with nobody in between."""
         t = K.cur

@@ -124,6 +124,35 @@ class SpinLock:
         """
         self._take(nested_under(K.cur, self, outer))
 
+    def trylock_irq(self) -> bool:
+        """Never sleeps.  As `trylock`; interrupts are off if it did, and as before if not."""
+        return self._try(IRQ)
+
+    def trylock_bh(self) -> bool:
+        """Never sleeps.  As `trylock`; softirqs are off if it did, and as before if not."""
+        return self._try(BH)
+
+    def trylock_irqsave(self) -> bool | None:
+        """Never sleeps.  As `trylock_irq`; returns the state for `unlock_irqrestore`, or None."""
+        flags = K.cur.ctx.irqs_off
+        return flags if self._try(IRQ) else None
+
+    def _try(self, mode: int) -> bool:
+        K.left -= 1
+        if not K.left:
+            K.machine.point("trylock", self)
+        if self.owner is not None:
+            return False
+        t = K.cur
+        key = self.key | TRY | mode
+        try:
+            t.ctx = t.ctx.next[key]
+        except KeyError:
+            t.ctx = enter(t.ctx, key, self)
+        self.owner = t
+        t.held = (self, t.held)
+        return True
+
     def _take(self, mode: int) -> None:
         """Take the lock with further mode bits, such as interrupts (softirqs) off."""
         K.left -= 1

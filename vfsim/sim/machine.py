@@ -24,7 +24,7 @@ from greenlet import getcurrent
 from vfsim.sim import context
 from vfsim.sim.choice import Deviation, RoundRobin, Strategy
 from vfsim.sim.clock import Clock
-from vfsim.sim.cpu import Cpu
+from vfsim.sim.cpu import Cpu, quiescent
 from vfsim.sim.errors import KernelBug, Killed, Misuse, Violation, WorldStopped
 from vfsim.sim.judge import Judge
 from vfsim.sim.state import INF, NOBODY, K
@@ -769,6 +769,9 @@ class Machine:
             under = task.under
             cpu.curr = under if under is not None and under.cpu is cpu else None
         task.under = None
+        if task.rcu_waits is not None and task.held is None:
+            task.ctx = context.ROOT  # what ran as a handler was a read section as a whole
+            quiescent(task)
         if task.error is None:
             self.judge.task_exit(task)
         else:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 PATIENCE = (1, 4, 16, 64)
 """The clock's priority is a random number to one of these powers."""
 
-READERS = frozenset({"read", "down_read", "read_lock", "read_begin", "read_retry", "rcu_read_lock"})
+READERS = frozenset({
+    "read", "down_read", "read_lock", "read_begin", "read_retry", "rcu_read_lock", "srcu_read_lock",
+})  # fmt: skip
 """Kinds of operation that leave their object as it is, so that two of them commute."""
 
 
