@@ -34,6 +34,7 @@ from vfsim.sim.task import (
     HARDIRQ,
     LOST,
     POOL,
+    RESUME,
     RUNNABLE,
     SOFTIRQ,
     SPINNING,
@@ -81,6 +82,7 @@ class Timer:
     def cancel(self) -> bool:
         """Never sleeps.  Take it back; returns whether it was pending (Linux: ``del_timer``)."""
         pending, self.timer = self.timer != 0, 0
+        self.machine.seq += 1  # what is due next has changed: who watches the number sees it
         return pending
 
     def expire(self) -> None:
@@ -475,6 +477,8 @@ class Machine:
                     me.nth += 1
                     place = ("b", me.ops, me.nth)
                 strategy = self.strategy
+                if (waited := me.waits_on) is not None:  # a waiter stands for its queue
+                    me.pending = (RESUME, getattr(waited, "queue", waited))
                 while not self.stopped:
                     ready = self.eligible() if self.holding and self.sharing else rq
                     if not ready:
