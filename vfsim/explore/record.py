@@ -26,7 +26,7 @@ from vfsim.locks.seqlock import SeqCount
 from vfsim.locks.spinlock import SpinLock, TriedSpinLock
 from vfsim.sim.context import PseudoLock
 from vfsim.sim.state import NOBODY, K
-from vfsim.sim.task import DONE, RESUME, TASK
+from vfsim.sim.task import DONE, NEW, RESUME, RUNNABLE, TASK
 
 if TYPE_CHECKING:
     from vfsim.sim.choice import Strategy
@@ -49,15 +49,22 @@ _RWSEMS = frozenset({RwSem, TriedRwSem})
 
 def must_wait(task: Task) -> bool:
     """Whether a parked task is about to do what it would have to wait for, and nobody would see."""
+    lock = takes(task)
+    if lock is None or not lock.is_locked():
+        return False
+    return lock.owner is not task or task.pending[0] != RESUME  # else it was handed over
+
+
+def takes(task: Task) -> Any:
+    """The lock with one owner that must be free for what a parked task is about to do, or None."""
     kind, obj = task.pending
-    if kind not in TAKES or type(obj) not in ONE_OWNER:
-        return False
-    if isinstance(obj, SleepBit) and not obj.locked:
-        return False
-    owner = obj.owner
-    if owner is task and kind == RESUME:
-        return False  # it was handed over
-    return owner is not None or isinstance(obj, SleepBit)
+    return obj if kind in TAKES and type(obj) in ONE_OWNER else None
+
+
+def announced(task: Task) -> tuple[str, Any]:
+    """What a parked task is about to do, in the words of a record."""
+    kind, obj = task.pending
+    return _WANTS.get(kind, kind), obj
 
 
 class _Before:
@@ -95,6 +102,7 @@ class Recorder:
     Attributes:
         strategy: who decides.
         events: the operations so far, in order (`close` adds the last ones).
+        broken_off: a bug stopped the world while somebody could still run.
     """
 
     def __init__(self, strategy: Strategy) -> None:
@@ -108,6 +116,7 @@ class Recorder:
         self.strategy.start(machine)
         self.left = self.strategy.gap
         self.events.clear()
+        self.broken_off = False
         self.task: Task | None = None  # whose step it is
         self.waits = False  # which is nothing but to begin to wait
         self.before: dict[Task, _Before] = {}
@@ -132,17 +141,22 @@ class Recorder:
     def choose(self, kind: str, n: int) -> int:
         """What the strategy inside says."""
         value = self.strategy.choose(kind, n)
+        self.chose(value)
+        return value
+
+    def chose(self, value: int) -> None:
+        """Record a number that was chosen."""
         asked = K.cur
         self.events.append(("" if asked is NOBODY else asked.id, f"choose {value}", None))
-        return value
 
     def close(self) -> None:
         """The run is over and its world not yet buried: record what its last step did."""
         self.settle()
+        self.broken_off = self.machine.stopped and any(map(_could_run, self.machine.tasks))
 
-    def fingerprint(self) -> int:
-        """The class of interleavings that the run belongs to."""
-        return fingerprint(self.events)
+    def fingerprint(self) -> int | None:
+        """The class of interleavings that the run belongs to; None if it was broken off."""
+        return None if self.broken_off else fingerprint(self.events)
 
     # -- one step ----------------------------------------------------------------------------------
 
@@ -233,11 +247,15 @@ class Recorder:
         return bool(woken)
 
 
+def _could_run(task: Task) -> bool:
+    return task.state is RUNNABLE or task.state is NEW
+
+
 def _gone(before: Held | None, after: Held | None) -> list[Any]:
     """The entries of a held stack that are not there any more, innermost first."""
-    left = _entries(after)
+    left = entries_of(after)
     gone = []
-    for entry in _entries(before):
+    for entry in entries_of(before):
         for i, other in enumerate(left):
             if other is entry:
                 del left[i]
@@ -247,7 +265,8 @@ def _gone(before: Held | None, after: Held | None) -> list[Any]:
     return gone
 
 
-def _entries(held: Held | None) -> list[Any]:
+def entries_of(held: Held | None) -> list[Any]:
+    """What is on a held stack, innermost first."""
     found = []
     while held is not None:
         entry, held = held
@@ -256,4 +275,4 @@ def _entries(held: Held | None) -> list[Any]:
 
 
 def _holds(held: Held | None, lock: Any) -> bool:
-    return any(entry is lock for entry in _entries(held))
+    return any(entry is lock for entry in entries_of(held))
