@@ -165,7 +165,7 @@ class Walk(Recorder):
             assert isinstance(number, Number) and number.n == n
             self._depth += 1
             value = number.value
-        self.chose(value)
+        self.chose(kind, value)
         return value
 
     def close(self) -> None:
