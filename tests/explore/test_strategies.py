@@ -7,13 +7,15 @@ from types import SimpleNamespace
 import pytest
 from programs import Counter, busy, dining, endless, locked_update, lost_update, ordered
 
-from vfsim.explore.execute import execute
+from vfsim.explore.execute import Run, execute
 from vfsim.explore.explore import search
+from vfsim.explore.parallel import Batch, runs
 from vfsim.explore.program import FunctionProgram
 from vfsim.explore.strategies import NAMES, maker
 from vfsim.explore.strategies.pct import PCT
 from vfsim.explore.strategies.pos import POS, READERS, conflict
 from vfsim.explore.strategies.random_walk import RandomWalk
+from vfsim.explore.watch import Watch
 from vfsim.locks.mutex import Mutex
 from vfsim.sim.shared import Field
 
@@ -122,3 +124,32 @@ def test_pos_redraws_only_where_it_matters() -> None:
     ]
     assert POS(0).decide(tasks, None) == 0  # type: ignore[arg-type]
     assert [t.prio for t in tasks] == [0.0, 0.0, 0.4]
+
+
+def test_a_sequential_searcher_is_asked_and_told_in_order() -> None:
+    """What is not parallel learns from each schedule before it is asked for the next, and ends the
+    search with its claim when nothing is left.
+    """
+
+    class Five:
+        parallel = False
+        claim = "all five"
+
+        def __init__(self) -> None:
+            self.calls: list[tuple[str, int]] = []
+
+        def strategy(self, index: int) -> RandomWalk | None:
+            self.calls.append(("strategy", index))
+            return RandomWalk(index) if index < 5 else None
+
+        def learn(self, index: int, run: Run) -> None:
+            self.calls.append(("learn", index))
+
+    five = Five()
+    with Watch() as watch:
+        batch = Batch(FunctionProgram(busy), five, 0, 1000, watch)
+        done = [run for some in runs(batch, 0, 100, jobs=2) for run in some]
+    assert len(done) == 5
+    assert five.calls == [call for i in range(5) for call in (("strategy", i), ("learn", i))] + [
+        ("strategy", 5)
+    ]

@@ -17,9 +17,10 @@ import attrs
 
 from vfsim.explore.execute import MAX_STEPS, Run
 from vfsim.explore.failure import WHOSE_FAULT, Failure, report_run
-from vfsim.explore.parallel import Batch, EngineError, batches
+from vfsim.explore.parallel import Batch, EngineError, runs
 from vfsim.explore.program import program_of
-from vfsim.explore.strategies import maker
+from vfsim.explore.searcher import LEARNING
+from vfsim.explore.strategies import searcher_of
 from vfsim.explore.watch import Watch
 from vfsim.sim.trace import Trace
 
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
     from vfsim.explore.program import Program
 
-GUARDED = 3
-"""How many schedules at the beginning of an exploration are run twice."""
-
-_LENGTH = 100  # how many points a run has, before anything is known
 _STALE = 100  # at least so many schedules without a new one mean: exhausted
 _MAX_FAILURES = 10  # distinct ones; more would not be read
 _MAX_FAILING = 100  # schedules
@@ -63,6 +60,8 @@ class Exploration:
         seen_again: how often what needed no report was seen, by signature.
         endless: schedules that made no progress.
         exhausted: it ended because nothing new came any more.
+        complete: if the search ran everything there is, what that is: "every schedule with at most
+            2 delays was run".
         interrupted: it ended because of Ctrl-C.
     """
 
@@ -77,6 +76,7 @@ class Exploration:
     seen_again: dict[tuple[str, str, str], int] = attrs.Factory(dict)
     endless: int = 0
     exhausted: bool = False
+    complete: str = ""
     interrupted: bool = False
 
     @property
@@ -101,6 +101,8 @@ class Exploration:
 
     def __str__(self) -> str:
         why = ", exhausted" if self.exhausted else ", interrupted" if self.interrupted else ""
+        if self.complete:
+            why = f"; complete: {self.complete}"
         bugs = (
             f"{len(self.failures)} bug{'s' * (len(self.failures) != 1)}"
             if self.failures
@@ -175,18 +177,20 @@ def search(
         TypeError, ValueError: wrong arguments.
     """
     _check_counts(schedules=schedules, seed=seed, jobs=jobs, max_steps=max_steps)
-    make = maker(strategy)
+    chosen = searcher_of(strategy, seed)
     found = Exploration(program.target, program.name, strategy, seed)
     with nullcontext(watch) if watch is not None else Watch() as watch:
-        batch = Batch(program, make, seed, _LENGTH, max_steps, watch)
+        batch = Batch(program, chosen, seed, max_steps, watch)
         counter = _Search(batch, found, max_failing, known)
-        for runs in _runs(batch, schedules, jobs):
-            for run in runs:
+        for done in _runs(batch, schedules, jobs):
+            for run in done:
                 counter.take(run)
             if progress is not None:
-                progress(len(runs))
+                progress(len(done))
             if watch.interrupted or counter.enough or (distinct and found.distinct >= distinct):
                 break
+        else:
+            found.complete = chosen.claim if found.run < schedules else ""
         found.interrupted = watch.interrupted
     return found
 
@@ -202,23 +206,23 @@ def _check_counts(**counts: int) -> None:
 
 def _runs(batch: Batch, schedules: int, jobs: int) -> Iterator[list[Run]]:
     """The runs by number: the first few guarded, the others in as many processes as wanted."""
-    longest = 0
-    guarded = min(GUARDED, schedules)
+    guarded = min(LEARNING, schedules)
     for index in range(guarded):
         run = batch.one(index)
-        longest = max(longest, run.steps)
+        if run is None:
+            return
         if not batch.cut(run):
             _guard(batch, index, run)
+            batch.searcher.learn(index, run)
         yield [run]
-    batch.length = longest or batch.length
-    yield from batches(batch, guarded, schedules, jobs)
+    yield from runs(batch, guarded, schedules, jobs)
 
 
 def _guard(batch: Batch, index: int, run: Run) -> None:
     """Run a schedule again, traced: it must be the same."""
     trace = Trace(stacks=False)
     again = batch.one(index, trace)
-    if run.same_as(again) or batch.cut(again):
+    if again is None or run.same_as(again) or batch.cut(again):
         return
     third = Trace(stacks=False)
     batch.one(index, third)

@@ -25,7 +25,7 @@ from vfsim.explore.explore import Exploration, search
 from vfsim.explore.failure import Failure, report_run
 from vfsim.explore.parallel import Batch, in_order
 from vfsim.explore.program import target_of
-from vfsim.explore.strategies import maker
+from vfsim.explore.strategies import searcher_of
 from vfsim.explore.strategies.replay import Replay
 from vfsim.explore.watch import Watch
 from vfsim.fs.kernel import Kernel
@@ -201,7 +201,7 @@ def check(
         EngineError: a run could not be repeated.
         TypeError, ValueError: wrong arguments.
     """
-    maker(strategy)  # refuse a wrong one before any work is done
+    searcher_of(strategy, seed)  # refuse a wrong one before any work is done
     progress = progress or Progress()
     tables.reset()
     result = Checked(subject, seed)
@@ -257,7 +257,7 @@ def _conformance(
 
 def _run_alone(result: Checked, program: Program, watch: Watch) -> list[Violation]:
     """Run a program once, undisturbed; report what it finds that is new."""
-    batch = Batch(program, maker("pos"), result.seed, 0, MAX_STEPS, watch)
+    batch = Batch(program, searcher_of("pos", result.seed), result.seed, MAX_STEPS, watch)
     watch.begin()
     run = execute(program, Replay([]))
     if batch.cut(run) or not run.violations:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vfsim.explore.searcher import Searcher, Seeded
 from vfsim.explore.strategies.pct import PCT
 from vfsim.explore.strategies.pos import POS
 from vfsim.explore.strategies.random_walk import RandomWalk
@@ -45,3 +46,12 @@ def _depth(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 100:
         raise ValueError(f"the depth of pct must be a number from 1 to 100, got {text!r}")
     return int(text)
+
+
+def searcher_of(spec: str, seed: int) -> Searcher:
+    """What gives each schedule of a search its strategy (`vfsim.explore.searcher`).
+
+    Raises:
+        ValueError: no such strategy, or a parameter out of range.
+    """
+    return Seeded(maker(spec), seed)
