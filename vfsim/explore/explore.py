@@ -125,7 +125,7 @@ def explore(
     Args:
         target: a `Scenario` class, or a function that spawns tasks on a bare machine.
         schedules: how many to run; fewer if nothing new comes any more.
-        strategy: ``pos``, ``random``, ``pct`` or ``pct:DEPTH``.
+        strategy: one of `vfsim.explore.strategies`: ``pos``, ``pct:4``, ``auto`` …
         seed: of the search; the same seed gives the same search.
         jobs: how many processes share the work; the result does not depend on it.
         max_steps: scheduling points per schedule until "no progress".

@@ -41,7 +41,9 @@ class Searcher(Protocol):
     """
 
     parallel: bool
-    claim: str
+
+    @property
+    def claim(self) -> str: ...
 
     def strategy(self, index: int) -> Strategy | None:
         """The strategy of schedule ``index``; None: nothing is left.
