@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vfsim.explore.coverage import Coverage
 from vfsim.explore.execute import MAX_STEPS, Run
 from vfsim.explore.failure import WHOSE_FAULT, Failure, report_run
+from vfsim.explore.observe import Observer
 from vfsim.explore.parallel import Batch, EngineError, runs
 from vfsim.explore.program import program_of
 from vfsim.explore.searcher import LEARNING
-from vfsim.explore.strategies import searcher_of
+from vfsim.explore.strategies import AUTO, searcher_of
+from vfsim.explore.strategies.auto import AT_LEAST, UNSEEN
 from vfsim.explore.watch import Watch
 from vfsim.sim.trace import Trace
 
@@ -59,7 +62,9 @@ class Exploration:
         longest: the most scheduling points in one schedule.
         seen_again: how often what needed no report was seen, by signature.
         endless: schedules that made no progress.
+        coverage: what the schedules showed.
         exhausted: it ended because nothing new came any more.
+        saturated: it ended because the chance of something new was below that.
         complete: if the search ran everything there is, what that is: "every schedule with at most
             2 delays was run".
         interrupted: it ended because of Ctrl-C.
@@ -75,7 +80,9 @@ class Exploration:
     longest: int = 0
     seen_again: dict[tuple[str, str, str], int] = attrs.Factory(dict)
     endless: int = 0
+    coverage: Coverage = attrs.Factory(Coverage)
     exhausted: bool = False
+    saturated: float = 0.0
     complete: str = ""
     interrupted: bool = False
 
@@ -89,26 +96,38 @@ class Exploration:
         return "\n\n".join(f.report for f in self.failures)
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON document of ``vfsim explore``, without coverage."""
+        """The JSON document of ``vfsim explore``, without the contract's coverage."""
         return {
             "target": self.target,
             "verdict": self.verdict,
             "violations": [f.as_dict() for f in self.failures],
             "schedules": {"run": self.run, "distinct": self.distinct},
-            "coverage": {},
+            "coverage": self.coverage.as_dict(),
             "seed": self.seed,
         }
 
-    def __str__(self) -> str:
-        why = ", exhausted" if self.exhausted else ", interrupted" if self.interrupted else ""
+    @property
+    def why_it_ended(self) -> str:
+        """In words, with what joins them to a count of schedules; "" for the limit."""
+        if self.interrupted:
+            return ", interrupted"
         if self.complete:
-            why = f"; complete: {self.complete}"
+            return f"; complete: {self.complete}"
+        if self.saturated:
+            return (
+                "; stopped: the chance that another schedule shows something new is below "
+                f"{100 * self.saturated:g} %"
+            )
+        return ", exhausted" if self.exhausted else ""
+
+    def __str__(self) -> str:
         bugs = (
             f"{len(self.failures)} bug{'s' * (len(self.failures) != 1)}"
             if self.failures
             else "clean"
         )
-        return f"{self.scenario}: {bugs}; {self.run} schedules, {self.distinct} distinct{why}"
+        counts = f"{self.run} schedules, {self.distinct} distinct{self.why_it_ended}"
+        return f"{self.scenario}: {bugs}; {counts}"
 
 
 def explore(
@@ -159,6 +178,7 @@ def search(
     seed: int = 0,
     jobs: int = 1,
     max_steps: int = MAX_STEPS,
+    observe: bool = True,
     max_failing: int = _MAX_FAILING,
     known: Collection[tuple[str, str, str]] = (),
     watch: Watch | None = None,
@@ -167,6 +187,7 @@ def search(
     """Run a program under up to ``schedules`` schedules, or until ``distinct`` ones were run.
 
     Args:
+        observe: look at what the schedules show (`Exploration.coverage`); ``auto`` always does.
         max_failing: end after so many failing schedules.
         known: signatures that need no report; they are counted in `Exploration.seen_again`.
         watch: an entered `Watch`, if several searches share one.
@@ -180,7 +201,8 @@ def search(
     chosen = searcher_of(strategy, seed)
     found = Exploration(program.target, program.name, strategy, seed)
     with nullcontext(watch) if watch is not None else Watch() as watch:
-        batch = Batch(program, chosen, seed, max_steps, watch)
+        observer = Observer() if observe or strategy == AUTO else None
+        batch = Batch(program, chosen, seed, max_steps, watch, observer)
         counter = _Search(batch, found, max_failing, known)
         for done in _runs(batch, schedules, jobs):
             for run in done:
@@ -258,6 +280,7 @@ class _Search:
         self.seen: set[int] = set()
         self.known: dict[tuple[str, str, str], Failure | None] = dict.fromkeys(known)
         self.stale = self.failing = 0
+        self.stops = found.strategy == AUTO
 
     def take(self, run: Run) -> None:
         """Count a run, and report what it found for the first time."""
@@ -267,6 +290,8 @@ class _Search:
             return
         found.run += 1
         found.longest = max(found.longest, run.steps)
+        if run.seen is not None:
+            found.coverage.add(run.seen)
         if run.schedule in self.seen:
             self.stale += 1
         else:
@@ -299,8 +324,11 @@ class _Search:
         """Whether more schedules would tell nothing worth their time."""
         found = self.found
         found.exhausted = self.stale >= max(_STALE, 2 * found.distinct)
+        if self.stops and found.run >= AT_LEAST and found.coverage.unseen_chance < UNSEEN:
+            found.saturated = UNSEEN
         return (
             found.exhausted
+            or found.saturated > 0
             or len(found.failures) >= _MAX_FAILURES
             or self.failing >= self.max_failing
             or found.endless >= _MAX_ENDLESS

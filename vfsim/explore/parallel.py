@@ -25,6 +25,7 @@ import attrs
 
 from vfsim.checks.counters import Counts, add_counts, counts, difference
 from vfsim.explore.execute import Run, execute
+from vfsim.explore.observe import EVERY, Observer, Observing
 from vfsim.explore.watch import INTERRUPTED, Watch
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class Batch:
         searcher: makes the strategy of each.
         seed: of the search, for tokens.
         watch: keeps runaway schedules and Ctrl-C in hand.
+        observer: looks at what the schedules show, if somebody wants to know.
     """
 
     program: Program
@@ -121,6 +123,7 @@ class Batch:
     seed: int
     max_steps: int
     watch: Watch
+    observer: Observer | None = None
 
     def one(self, index: int, trace: Trace | None = None, watch: Watch | None = None) -> Run | None:
         """Run schedule number ``index``; None: there is no such schedule, nor any after it."""
@@ -128,7 +131,12 @@ class Batch:
         if strategy is None:
             return None
         (watch or self.watch).begin()
-        return execute(self.program, strategy, trace, self.max_steps)
+        if self.observer is None:
+            return execute(self.program, strategy, trace, self.max_steps)
+        observing = Observing(strategy, self.observer, index % EVERY == 0)
+        run = execute(self.program, observing, trace, self.max_steps, observing.inspect)
+        run.seen = observing.seen()
+        return run
 
     def cut(self, run: Run) -> bool:
         """Whether Ctrl-C was pressed by now, so that this run may be incomplete."""

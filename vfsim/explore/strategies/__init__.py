@@ -41,11 +41,13 @@ SEEDED: dict[str, Maker] = {
 }
 """Strategies that need nothing but a seed and an expected length."""
 
+AUTO = "auto"
+
 SEARCHERS: dict[str, Callable[[int], Searcher]] = {
     "urw": Uniform,
     "delay": lambda seed: DelayBound(),
     "irq_sweep": lambda seed: IrqSweep(),
-    "auto": Auto,
+    AUTO: Auto,
 }
 """Strategies that learn from the schedules of a search, given its seed."""
 
