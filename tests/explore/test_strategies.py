@@ -1,11 +1,11 @@
-"""Strategies: what they find, what they promise, and the table of what conflicts."""
+"""Strategies: what they find and what they promise."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
 import pytest
-from programs import Counter, busy, dining, endless, locked_update, lost_update, ordered
+from programs import busy, dining, endless, locked_update, lost_update, ordered
 
 from vfsim.explore.execute import Run, execute
 from vfsim.explore.explore import search
@@ -13,11 +13,10 @@ from vfsim.explore.parallel import Batch, runs
 from vfsim.explore.program import FunctionProgram
 from vfsim.explore.strategies import SEARCHERS, maker, searcher_of
 from vfsim.explore.strategies.pct import PCT
-from vfsim.explore.strategies.pos import POS, READERS, conflict
+from vfsim.explore.strategies.pos import POS
 from vfsim.explore.strategies.random_walk import RandomWalk
 from vfsim.explore.watch import Watch
 from vfsim.locks.mutex import Mutex
-from vfsim.sim.shared import Field
 
 RANDOM = ["pos", "random", "pct", "pct:2", "pct:5"]
 ALL = [*RANDOM, "urw", "auto"]
@@ -84,44 +83,6 @@ def test_chance_is_the_same_on_every_python() -> None:
     assert [RandomWalk(7).random() for _ in range(1)] == [0.32383276483316237]
     assert POS(7).choose("waiter", 1000) == 323
     assert PCT(7, 100).choose("waiter", 1000) == 323
-
-
-class TestConflict:
-    """The dependency table: the same object, and not both only read it."""
-
-    def test_different_objects_are_independent(self) -> None:
-        """Two locks, or a lock and nothing, do not conflict."""
-        a, b = Mutex("a"), Mutex("b")
-        assert not conflict(("lock", a), ("lock", b))
-        assert not conflict(("irq off", None), ("irq off", None))
-        assert not conflict(("start", None), ("lock", a))
-
-    @pytest.mark.parametrize(
-        "kind", ["lock", "trylock", "down_write", "down_read", "wake_up", "write"]
-    )
-    @pytest.mark.parametrize(
-        "other", ["lock", "trylock", "down_write", "wait", "write", "spin_lock"]
-    )
-    def test_the_same_object_conflicts(self, kind: str, other: str) -> None:
-        """Two operations on one object conflict, in both directions."""
-        a = Mutex("a")
-        assert conflict((kind, a), (other, a)) and conflict((other, a), (kind, a))
-
-    @pytest.mark.parametrize("kind", sorted(READERS))
-    @pytest.mark.parametrize("other", sorted(READERS))
-    def test_two_readers_commute(self, kind: str, other: str) -> None:
-        """Two operations that only read do not conflict."""
-        a = Mutex("a")
-        assert not conflict((kind, a), (other, a))
-
-    def test_fields_are_compared_by_object_and_name(self) -> None:
-        """Two accesses conflict if they mean one field of one object and one of them writes."""
-        one, two = Counter(), Counter()
-        assert conflict(("write", Field(one, "value")), ("read", Field(one, "value")))
-        assert not conflict(("read", Field(one, "value")), ("read", Field(one, "value")))
-        assert not conflict(("write", Field(one, "value")), ("write", Field(two, "value")))
-        assert not conflict(("write", Field(one, "value")), ("write", Field(one, "other")))
-        assert not conflict(("write", Field(one, "value")), ("lock", one))
 
 
 def test_pos_redraws_only_where_it_matters() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vfsim.checks import blame
+from vfsim.explore.record import Recorder
 from vfsim.sim.choice import RoundRobin
 from vfsim.sim.errors import KernelBug, Misuse, Violation
 from vfsim.sim.state import NOBODY
@@ -51,6 +52,8 @@ class Run:
         stopped: a bug ended it early, so that ``steps`` may lack the last few.
         digest: the trace's, if there was one.
         seen: what it showed, if that was looked at.
+        interleaving: the class of interleavings it belongs to (`vfsim.explore.classes`), if the
+            strategy was a `Recorder`.
     """
 
     violations: list[Violation]
@@ -59,6 +62,7 @@ class Run:
     stopped: bool = False
     digest: str = ""
     seen: Seen | None = None
+    interleaving: int | None = None
     _schedule: int | None = None
 
     @property
@@ -97,6 +101,7 @@ def execute(
     world = program.world(trace, max_steps or MAX_STEPS)
     machine = world.machine
     steps = 0
+    interleaving = None
     deviations: list[Deviation] = []
     try:
         _phase(machine, program, SET_UP, world.set_up)
@@ -104,6 +109,9 @@ def execute(
             machine.set_strategy(strategy)
             _phase(machine, program, RUN, machine.run)
             steps = machine.steps
+            if isinstance(strategy, Recorder):
+                strategy.close()
+                interleaving = strategy.fingerprint()
         deviations = list(machine.deviations)
         if not machine.stopped:
             machine.set_strategy(RoundRobin())
@@ -115,7 +123,9 @@ def execute(
     finally:
         machine.bury()
     digest = trace.digest() if trace is not None else ""
-    return Run(machine.violations, deviations, steps, machine.stopped, digest)
+    return Run(
+        machine.violations, deviations, steps, machine.stopped, digest, interleaving=interleaving
+    )
 
 
 def _phase(machine: Machine, program: Program, phase: str, work: Callable[[], None]) -> None:

@@ -46,14 +46,14 @@ class _Section:
         return "rcu"
 
 
-_SECTION = _Section()
+SECTION = _Section()
 
 
 def rcu_read_lock() -> None:
     """Never sleeps.  Enter a read section; nests.  What is reachable now is not freed inside."""
     K.left -= 1
     if not K.left:
-        K.machine.point("rcu_read_lock", _SECTION)
+        K.machine.point("rcu_read_lock", SECTION)
     t = K.cur
     try:
         t.ctx = t.ctx.next[_KEY]
@@ -154,6 +154,9 @@ class GracePeriod:
 
 def _call_ready() -> None:
     """Never sleeps.  The softirq: run every callback whose grace period is over."""
+    K.left -= 1
+    if not K.left:
+        K.machine.point("rcu_call", SECTION)
     machine = K.machine
     ready: list[GracePeriod] = machine.data["rcu_ready"]
     machine.data["rcu_ready"] = []
@@ -190,7 +193,7 @@ def _left(t: Task) -> None:
     machine = K.machine
     waits, t.rcu_waits = t.rcu_waits, None
     if machine.trace is not None:
-        machine.trace.note(t, "rcu_read_unlock", _SECTION)
+        machine.trace.note(t, "rcu_read_unlock", SECTION)
     for period in waits or ():
         del period.readers[t]
         if not period.readers:
@@ -201,7 +204,7 @@ def call_rcu(fn: Callable[..., Any], *args: Any) -> None:
     """Never sleeps.  Call ``fn(*args)`` in softirq context after a grace period."""
     K.left -= 1
     if not K.left:
-        K.machine.point("call_rcu", _SECTION)
+        K.machine.point("call_rcu", SECTION)
     machine = K.machine
     period = GracePeriod(fn, args)
     _callbacks(machine)[period] = []
@@ -217,7 +220,7 @@ def synchronize_rcu() -> None:
         machine.judge.sleeping(t, None)
     K.left -= 1
     if not K.left:
-        machine.point("synchronize_rcu", _SECTION)
+        machine.point("synchronize_rcu", SECTION)
     period = GracePeriod(None, ())
     period.waiter = t
     while period.readers:
@@ -232,7 +235,7 @@ def rcu_barrier() -> None:
         machine.judge.sleeping(t, None)
     K.left -= 1
     if not K.left:
-        machine.point("rcu_barrier", _SECTION)
+        machine.point("rcu_barrier", SECTION)
     pending = _callbacks(machine)
     barrier = _Barrier(pending, t)
     for waiting in pending.values():
