@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter as Multiset
 
 import pytest
-from programs import Counter, busy, locked_update, lost_update
+from programs import Counter, busy, dining, locked_update, lost_update
 
 from vfsim.explore.execute import execute
 from vfsim.explore.explore import search
@@ -241,6 +241,13 @@ class TestAuto:
             for jobs in (1, 3)
         )
         assert one == three
+
+
+def test_dpor_is_a_searcher() -> None:
+    """``dpor`` runs every class of a small program once and says that nothing is left."""
+    found = search(FunctionProgram(dining), strategy="dpor")
+    assert found.complete == "every class of interleavings was run"
+    assert len(found.coverage.classes) == 7 and found.failures and found.run < 50
 
 
 def test_pct_draws_its_depth() -> None:

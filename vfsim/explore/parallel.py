@@ -25,7 +25,8 @@ import attrs
 
 from vfsim.checks.counters import Counts, add_counts, counts, difference
 from vfsim.explore.execute import Run, execute
-from vfsim.explore.observe import EVERY, Observer, Observing
+from vfsim.explore.observe import EVERY, Observer, Observing, Seen
+from vfsim.explore.record import Recorder
 from vfsim.explore.watch import INTERRUPTED, Watch
 
 if TYPE_CHECKING:
@@ -131,8 +132,11 @@ class Batch:
         if strategy is None:
             return None
         (watch or self.watch).begin()
-        if self.observer is None:
-            return execute(self.program, strategy, trace, self.max_steps)
+        if self.observer is None or isinstance(strategy, Recorder):
+            run = execute(self.program, strategy, trace, self.max_steps)
+            if run.interleaving is not None:
+                run.seen = Seen(run.interleaving)
+            return run
         observing = Observing(strategy, self.observer, index % EVERY == 0)
         run = execute(self.program, observing, trace, self.max_steps, observing.inspect)
         run.seen = observing.seen()
