@@ -356,6 +356,11 @@ class Dpor:
         return len(self._seen)
 
     @property
+    def claim(self) -> str:
+        """What was run when nothing is left, or "" if something was cut off."""
+        return "every class of interleavings was run" if self.exhaustive else ""
+
+    @property
     def exhaustive(self) -> bool:
         """Whether every class of interleavings was seen."""
         return self.finished and not self.cut
