@@ -90,7 +90,7 @@ def test_exploring_a_scenario(vfsim: Command) -> None:
     """A scenario is explored; its verdict is the last line."""
     result = vfsim("explore", "scenarios.py:Fight", "--schedules", "100")
     assert result.status == 0
-    assert result.out.startswith("Fight: clean; ")
+    assert result.out.splitlines()[-1].startswith("Fight: clean; ")
     result = vfsim("explore", "scenarios.py:Unfair", "--schedules", "100")
     assert result.status == 1
     assert "BUG: Unfair.check: the first should win" in result.out

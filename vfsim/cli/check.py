@@ -69,7 +69,8 @@ def check(
 def _keep_coverage(result: Checked) -> None:
     """For ``vfsim contract --coverage``; where nothing can be written, nothing is kept."""
     with contextlib.suppress(OSError):
-        tables.write_record(f"check-{result.subject.filesystem.__name__}", result.coverage)
+        kept = {key: result.coverage[key] for key in tables.empty()}
+        tables.write_record(f"check-{result.subject.filesystem.__name__}", kept)
 
 
 def _print(document: Document, result: Checked) -> None:
@@ -93,6 +94,7 @@ def summary(result: Checked) -> list[str]:
     if result.left_out:
         text += f"; {len(result.left_out)} do not apply"
     lines.append(f"  concurrency   {text}")
+    lines += [f"  {line}" for line in result.schedule_lines()]
     lines += [f"  {line}" for line in common.coverage_lines(result.coverage, subject.filesystem)]
     lines.append("")
     if result.failures:

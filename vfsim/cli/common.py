@@ -17,7 +17,7 @@ from rich.progress import Progress as Bar
 
 from vfsim.checks import tables
 from vfsim.checks.contract import methods_of
-from vfsim.explore.strategies import maker
+from vfsim.explore.strategies import searcher_of
 from vfsim.testing.check import Progress
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="pos",
             show_default=True,
             callback=_strategy,
-            help="Who runs next: pos, random, pct or pct:DEPTH.",
+            help="Who runs next: pos, pct[:DEPTH], urw, random, delay[:K], dpor, irq_sweep, auto.",
         ),
         click.option(
             "--seed",
@@ -148,7 +148,7 @@ def _document(context: click.Context, parameter: click.Parameter, path: str | No
 
 def _strategy(context: click.Context, parameter: click.Parameter, value: str) -> str:
     try:
-        maker(value)
+        searcher_of(value, 0)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     return value

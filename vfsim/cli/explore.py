@@ -52,8 +52,11 @@ def explore(
                 jobs=jobs,
                 progress=progress.advance,
             )
-    document.write({**found.as_dict(), "target": target, "coverage": tables.record()})
+    coverage = {**tables.record(), **found.coverage.as_dict()}
+    document.write({**found.as_dict(), "target": target, "coverage": coverage})
     common.print_failures(document, found.failures)
+    for line in found.coverage.lines():
+        document.say(f"  {line}")
     document.say(str(found))
     return 130 if found.interrupted else 1 if found.failures else 0
 

@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vfsim.explore.coverage import Coverage
 from vfsim.explore.execute import MAX_STEPS, Run
 from vfsim.explore.failure import WHOSE_FAULT, Failure, report_run
-from vfsim.explore.parallel import Batch, EngineError, batches
+from vfsim.explore.observe import Observer
+from vfsim.explore.parallel import Batch, EngineError, runs
 from vfsim.explore.program import program_of
-from vfsim.explore.strategies import maker
+from vfsim.explore.searcher import LEARNING
+from vfsim.explore.strategies import AUTO, searcher_of
+from vfsim.explore.strategies.auto import AT_LEAST, UNSEEN
 from vfsim.explore.watch import Watch
 from vfsim.sim.trace import Trace
 
@@ -28,10 +32,6 @@ if TYPE_CHECKING:
 
     from vfsim.explore.program import Program
 
-GUARDED = 3
-"""How many schedules at the beginning of an exploration are run twice."""
-
-_LENGTH = 100  # how many points a run has, before anything is known
 _STALE = 100  # at least so many schedules without a new one mean: exhausted
 _MAX_FAILURES = 10  # distinct ones; more would not be read
 _MAX_FAILING = 100  # schedules
@@ -62,7 +62,11 @@ class Exploration:
         longest: the most scheduling points in one schedule.
         seen_again: how often what needed no report was seen, by signature.
         endless: schedules that made no progress.
+        coverage: what the schedules showed.
         exhausted: it ended because nothing new came any more.
+        saturated: it ended because the chance of something new was below that.
+        complete: if the search ran everything there is, what that is: "every schedule with at most
+            2 delays was run".
         interrupted: it ended because of Ctrl-C.
     """
 
@@ -76,7 +80,10 @@ class Exploration:
     longest: int = 0
     seen_again: dict[tuple[str, str, str], int] = attrs.Factory(dict)
     endless: int = 0
+    coverage: Coverage = attrs.Factory(Coverage)
     exhausted: bool = False
+    saturated: float = 0.0
+    complete: str = ""
     interrupted: bool = False
 
     @property
@@ -89,24 +96,38 @@ class Exploration:
         return "\n\n".join(f.report for f in self.failures)
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON document of ``vfsim explore``, without coverage."""
+        """The JSON document of ``vfsim explore``, without the contract's coverage."""
         return {
             "target": self.target,
             "verdict": self.verdict,
             "violations": [f.as_dict() for f in self.failures],
             "schedules": {"run": self.run, "distinct": self.distinct},
-            "coverage": {},
+            "coverage": self.coverage.as_dict(),
             "seed": self.seed,
         }
 
+    @property
+    def why_it_ended(self) -> str:
+        """In words, with what joins them to a count of schedules; "" for the limit."""
+        if self.interrupted:
+            return ", interrupted"
+        if self.complete:
+            return f"; complete: {self.complete}"
+        if self.saturated:
+            return (
+                "; stopped: the chance that another schedule shows something new is below "
+                f"{100 * self.saturated:g} %"
+            )
+        return ", exhausted" if self.exhausted else ""
+
     def __str__(self) -> str:
-        why = ", exhausted" if self.exhausted else ", interrupted" if self.interrupted else ""
         bugs = (
             f"{len(self.failures)} bug{'s' * (len(self.failures) != 1)}"
             if self.failures
             else "clean"
         )
-        return f"{self.scenario}: {bugs}; {self.run} schedules, {self.distinct} distinct{why}"
+        counts = f"{self.run} schedules, {self.distinct} distinct{self.why_it_ended}"
+        return f"{self.scenario}: {bugs}; {counts}"
 
 
 def explore(
@@ -123,7 +144,7 @@ def explore(
     Args:
         target: a `Scenario` class, or a function that spawns tasks on a bare machine.
         schedules: how many to run; fewer if nothing new comes any more.
-        strategy: ``pos``, ``random``, ``pct`` or ``pct:DEPTH``.
+        strategy: one of `vfsim.explore.strategies`: ``pos``, ``pct:4``, ``auto`` …
         seed: of the search; the same seed gives the same search.
         jobs: how many processes share the work; the result does not depend on it.
         max_steps: scheduling points per schedule until "no progress".
@@ -157,6 +178,7 @@ def search(
     seed: int = 0,
     jobs: int = 1,
     max_steps: int = MAX_STEPS,
+    observe: bool = True,
     max_failing: int = _MAX_FAILING,
     known: Collection[tuple[str, str, str]] = (),
     watch: Watch | None = None,
@@ -165,6 +187,7 @@ def search(
     """Run a program under up to ``schedules`` schedules, or until ``distinct`` ones were run.
 
     Args:
+        observe: look at what the schedules show (`Exploration.coverage`); ``auto`` always does.
         max_failing: end after so many failing schedules.
         known: signatures that need no report; they are counted in `Exploration.seen_again`.
         watch: an entered `Watch`, if several searches share one.
@@ -175,18 +198,21 @@ def search(
         TypeError, ValueError: wrong arguments.
     """
     _check_counts(schedules=schedules, seed=seed, jobs=jobs, max_steps=max_steps)
-    make = maker(strategy)
+    chosen = searcher_of(strategy, seed)
     found = Exploration(program.target, program.name, strategy, seed)
     with nullcontext(watch) if watch is not None else Watch() as watch:
-        batch = Batch(program, make, seed, _LENGTH, max_steps, watch)
+        observer = Observer() if observe or strategy == AUTO else None
+        batch = Batch(program, chosen, seed, max_steps, watch, observer)
         counter = _Search(batch, found, max_failing, known)
-        for runs in _runs(batch, schedules, jobs):
-            for run in runs:
+        for done in _runs(batch, schedules, jobs):
+            for run in done:
                 counter.take(run)
             if progress is not None:
-                progress(len(runs))
+                progress(len(done))
             if watch.interrupted or counter.enough or (distinct and found.distinct >= distinct):
                 break
+        else:
+            found.complete = chosen.claim if found.run < schedules else ""
         found.interrupted = watch.interrupted
     return found
 
@@ -202,23 +228,23 @@ def _check_counts(**counts: int) -> None:
 
 def _runs(batch: Batch, schedules: int, jobs: int) -> Iterator[list[Run]]:
     """The runs by number: the first few guarded, the others in as many processes as wanted."""
-    longest = 0
-    guarded = min(GUARDED, schedules)
+    guarded = min(LEARNING, schedules)
     for index in range(guarded):
         run = batch.one(index)
-        longest = max(longest, run.steps)
+        if run is None:
+            return
         if not batch.cut(run):
             _guard(batch, index, run)
+            batch.searcher.learn(index, run)
         yield [run]
-    batch.length = longest or batch.length
-    yield from batches(batch, guarded, schedules, jobs)
+    yield from runs(batch, guarded, schedules, jobs)
 
 
 def _guard(batch: Batch, index: int, run: Run) -> None:
     """Run a schedule again, traced: it must be the same."""
     trace = Trace(stacks=False)
     again = batch.one(index, trace)
-    if run.same_as(again) or batch.cut(again):
+    if again is None or run.same_as(again) or batch.cut(again):
         return
     third = Trace(stacks=False)
     batch.one(index, third)
@@ -254,6 +280,7 @@ class _Search:
         self.seen: set[int] = set()
         self.known: dict[tuple[str, str, str], Failure | None] = dict.fromkeys(known)
         self.stale = self.failing = 0
+        self.stops = found.strategy == AUTO
 
     def take(self, run: Run) -> None:
         """Count a run, and report what it found for the first time."""
@@ -263,6 +290,8 @@ class _Search:
             return
         found.run += 1
         found.longest = max(found.longest, run.steps)
+        if run.seen is not None:
+            found.coverage.add(run.seen)
         if run.schedule in self.seen:
             self.stale += 1
         else:
@@ -295,8 +324,11 @@ class _Search:
         """Whether more schedules would tell nothing worth their time."""
         found = self.found
         found.exhausted = self.stale >= max(_STALE, 2 * found.distinct)
+        if self.stops and found.run >= AT_LEAST and found.coverage.unseen_chance < UNSEEN:
+            found.saturated = UNSEEN
         return (
             found.exhausted
+            or found.saturated > 0
             or len(found.failures) >= _MAX_FAILURES
             or self.failing >= self.max_failing
             or found.endless >= _MAX_ENDLESS

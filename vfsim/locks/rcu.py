@@ -49,14 +49,14 @@ class _Section:
         return "rcu"
 
 
-_SECTION = _Section()
+SECTION = _Section()
 
 
 def rcu_read_lock() -> None:
     """Never sleeps.  Enter a read section; nests.  What is reachable now is not freed inside."""
     K.left -= 1
     if not K.left:
-        K.machine.point("rcu_read_lock", _SECTION)
+        K.machine.point("rcu_read_lock", SECTION)
     t = K.cur
     try:
         t.ctx = t.ctx.next[_KEY]
@@ -76,7 +76,7 @@ def rcu_read_unlock() -> None:
         return
     if t.rcu_waits is not None and not t.ctx.rcu:
         if K.trace is not None:
-            K.trace.note(t, "rcu_read_unlock", _SECTION)
+            K.trace.note(t, "rcu_read_unlock", SECTION)
         quiescent(t)
 
 
@@ -189,6 +189,9 @@ def pending_of(flavour: str) -> Pending:
 
 def _call_ready() -> None:
     """Never sleeps.  The softirq: run every callback whose grace period is over."""
+    K.left -= 1
+    if not K.left:
+        K.machine.point("rcu_call", SECTION)
     machine = K.machine
     ready: list[GracePeriod] = machine.data["rcu_ready"]
     machine.data["rcu_ready"] = []
@@ -270,15 +273,15 @@ def call_rcu(fn: Callable[..., Any], *args: Any) -> None:
     """Never sleeps.  Call ``fn(*args)`` in softirq context after a grace period."""
     K.left -= 1
     if not K.left:
-        K.machine.point("call_rcu", _SECTION)
+        K.machine.point("call_rcu", SECTION)
     call(GracePeriod(fn, args))
 
 
 def synchronize_rcu() -> None:
     """Sleeps.  For a grace period."""
-    await_period(GracePeriod, "synchronize_rcu", _SECTION)
+    await_period(GracePeriod, "synchronize_rcu", SECTION)
 
 
 def rcu_barrier() -> None:
     """Sleeps.  Until every callback that was given to `call_rcu` before has run."""
-    await_callbacks(lambda: pending_of("rcu"), "rcu_barrier", _SECTION)
+    await_callbacks(lambda: pending_of("rcu"), "rcu_barrier", SECTION)

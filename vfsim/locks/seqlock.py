@@ -64,7 +64,7 @@ class SeqCount:
         """Never sleeps.  As `read_begin` without waiting for a writer: it will be a retry."""
         K.left -= 1
         if not K.left:
-            K.machine.point("read_begin", self)
+            K.machine.point("raw_begin", self)
         return self.sequence & ~1
 
     def read_retry(self, seq: int) -> bool:

@@ -34,6 +34,7 @@ from vfsim.sim.task import (
     HARDIRQ,
     LOST,
     POOL,
+    RESUME,
     RUNNABLE,
     SOFTIRQ,
     SPINNING,
@@ -81,6 +82,7 @@ class Timer:
     def cancel(self) -> bool:
         """Never sleeps.  Take it back; returns whether it was pending (Linux: ``del_timer``)."""
         pending, self.timer = self.timer != 0, 0
+        self.machine.seq += 1  # what is due next has changed: who watches the number sees it
         return pending
 
     def expire(self) -> None:
@@ -105,15 +107,16 @@ class Machine:
         born: how many tasks and handlers there have been.
         steps: scheduling points passed since the strategy was set.
         tasks: those that live, interrupt handlers too, and some that have ended.
+        patient: an exception that leaves a task's function does not stop the others.
     """
 
     __slots__ = (  # many attributes, which only slots keep cheap to reach
-        "__dict__", "__weakref__", "_counts", "_events", "_log", "_roots", "_signatures", "_sweep",
-        "_turn", "alive", "armed", "born", "clock", "countdown", "cpus", "data", "dead",
-        "env", "error", "final", "further", "heap", "holding", "hub", "irqs", "judge",
-        "last", "last_tick", "limit", "max_steps", "outside", "placed", "plain", "rq",
-        "seq", "sharing", "steps", "stopped", "strategy", "tasks", "ticks", "touched",
-        "trace", "uneven", "violations",
+        "__dict__", "__weakref__", "_counts", "_events", "_log", "_roots", "_signatures",
+        "_sweep", "_turn", "alive", "armed", "born", "clock", "countdown", "cpus", "data", "dead",
+        "env", "error", "final", "further", "heap", "holding", "hub", "irqs", "judge", "last",
+        "last_tick", "limit", "max_steps", "outside", "patient", "placed", "plain", "rq", "seq",
+        "sharing", "steps", "stopped", "strategy", "tasks", "ticks", "touched", "trace", "uneven",
+        "violations",
     )  # fmt: skip
 
     def __init__(
@@ -148,6 +151,7 @@ class Machine:
         self.holding = 0
         self.uneven = False
         self.dead = False
+        self.patient = False
         self.steps = self.limit = 0
         self.ticks = self.last_tick = 0
         self.armed = INF  # what the countdown began with
@@ -477,6 +481,8 @@ class Machine:
                     me.nth += 1
                     place = ("b", me.ops, me.nth)
                 strategy = self.strategy
+                if (waited := me.waits_on) is not None:  # a waiter stands for its queue
+                    me.pending = (RESUME, getattr(waited, "queue", waited))
                 while not self.stopped:
                     ready = self.eligible() if self.holding and self.sharing else rq
                     if not ready:
@@ -722,7 +728,7 @@ class Machine:
                 grow_pool()
             self._switch(task)
             K.cur = NOBODY
-        if not self.stopped and (self.alive or self.irqs):
+        if not self.stopped and self.error is None and (self.alive or self.irqs):
             self.judge.hang(self)
 
     def task_done(self, task: Task, worker: Worker) -> greenlet | None:
@@ -778,7 +784,14 @@ class Machine:
             if isinstance(task.error, Exception):
                 self.judge.task_failed(task, task.error)
             if task.error is not None:
-                self.stop(task.error)
+                self._task_failed(task.error)
+
+    def _task_failed(self, error: BaseException) -> None:
+        """An exception left a task's function: the run ends, or goes on without that task."""
+        if not self.patient or not isinstance(error, Exception):
+            self.stop(error)
+        elif self.error is None:
+            self.error = error
 
     # -- bugs, death and burial --------------------------------------------------------------------
 

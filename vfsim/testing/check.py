@@ -20,12 +20,13 @@ import attrs
 
 from vfsim.block.disk import RamDisk
 from vfsim.checks import tables
+from vfsim.explore.coverage import Coverage, interleaving_lines, lock_lines, order_lines
 from vfsim.explore.execute import MAX_STEPS, execute
 from vfsim.explore.explore import Exploration, search
 from vfsim.explore.failure import Failure, report_run
 from vfsim.explore.parallel import Batch, in_order
 from vfsim.explore.program import target_of
-from vfsim.explore.strategies import maker
+from vfsim.explore.strategies import searcher_of
 from vfsim.explore.strategies.replay import Replay
 from vfsim.explore.watch import Watch
 from vfsim.fs.kernel import Kernel
@@ -112,7 +113,7 @@ class Checked:
         passed, failed, skipped: assertions of the conformance suite; ``lacking``: why, by count.
         explorations: one per scenario.
         left_out: scenarios that need what the filesystem does not have.
-        coverage: methods called and cells checked.
+        coverage: methods called, cells checked, and what the schedules showed.
         endless: runs that made no progress; a few of them end the check.
         interrupted: Ctrl-C ended it.
     """
@@ -156,6 +157,16 @@ class Checked:
         for signature, count in found.seen_again.items():
             mine[signature].count += count
         self.endless += found.endless
+
+    def schedule_lines(self) -> list[str]:
+        """What the schedules of all scenarios showed, a line each."""
+        parts = [e.coverage for e in self.explorations]
+        together = _together(parts)
+        return [
+            *interleaving_lines(parts),
+            *order_lines(together.orders),
+            *lock_lines(together.uses),
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON document of ``vfsim check``."""
@@ -201,7 +212,7 @@ def check(
         EngineError: a run could not be repeated.
         TypeError, ValueError: wrong arguments.
     """
-    maker(strategy)  # refuse a wrong one before any work is done
+    searcher_of(strategy, seed)  # refuse a wrong one before any work is done
     progress = progress or Progress()
     tables.reset()
     result = Checked(subject, seed)
@@ -220,8 +231,21 @@ def check(
             work = _Work(subject, chosen, schedules, strategy, seed, known)
             _concurrency(result, work, jobs, watch, progress)
         result.interrupted = watch.interrupted
-    result.coverage = tables.record()
+    parts = [e.coverage for e in result.explorations]
+    result.coverage = {**tables.record(), **_together(parts).as_dict()}
     return result
+
+
+def _together(parts: list[Coverage]) -> Coverage:
+    """The coverage of several scenarios; classes of different scenarios are different."""
+    whole = Coverage()
+    for number, part in enumerate(parts):
+        whole.classes.update(((number << 64 | name), n) for name, n in part.classes.items())
+        whole.schedules += part.schedules
+        whole.once += part.once
+        whole.orders.update(part.orders)
+        whole.uses.update(part.uses)
+    return whole
 
 
 def check_filesystem(target: str | type[FileSystemType], **options: Any) -> Checked:
@@ -257,7 +281,7 @@ def _conformance(
 
 def _run_alone(result: Checked, program: Program, watch: Watch) -> list[Violation]:
     """Run a program once, undisturbed; report what it finds that is new."""
-    batch = Batch(program, maker("pos"), result.seed, 0, MAX_STEPS, watch)
+    batch = Batch(program, searcher_of("pos", result.seed), result.seed, MAX_STEPS, watch)
     watch.begin()
     run = execute(program, Replay([]))
     if batch.cut(run) or not run.violations:

@@ -4,7 +4,8 @@ From Burckhardt, Kothari, Musuvathi and Nagarakatte, "A randomized scheduler wit
 guarantees of finding bugs" (ASPLOS 2010).  Each task gets a random priority and the highest that
 can run does.  At ``depth - 1`` random steps the running task falls below everybody.  A bug that
 needs ``depth`` ordering constraints is found with a probability of at least 1/(tasks *
-steps^(depth-1)) per run: the only strategy here that states a bound.
+steps^(depth-1)) per run: the only strategy here that states a bound.  Nobody knows a bug's depth
+beforehand, and most need few: unless it is given, it is drawn anew for each run, from 2 to 5.
 
 The steps are drawn from the expected length of a run, which the exploration learns from its first
 schedules.  Three additions to the paper: who yields again and again falls below everybody (or two
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from vfsim.sim.machine import Machine
     from vfsim.sim.task import Task
 
+DEPTHS = (2, 3, 4, 5)
+"""What the depth is drawn from."""
+
 _FAIR_AFTER = 20  # times the expected length
 _PATIENCE = 32  # yields in a row before it falls
 
@@ -38,10 +42,10 @@ class PCT:
     Args:
         seed: of this schedule.
         length: how many points a run is expected to pass.
-        depth: how many ordering constraints the bug may need.
+        depth: how many ordering constraints the bug may need; None: draw it.
     """
 
-    def __init__(self, seed: int, length: int, depth: int = 3) -> None:
+    def __init__(self, seed: int, length: int, depth: int | None = None) -> None:
         self.random = Random(seed).random
         self.length = max(length, 2)
         self.depth = depth
@@ -61,7 +65,8 @@ class PCT:
         machine.clock.prio = 0.0
         for task in machine.tasks:
             task.prio = 0.0
-        levels = [(i + 1) / (self.depth + 1) for i in range(self.depth - 1)]
+        depth = self.depth or DEPTHS[int(self.random() * len(DEPTHS))]
+        levels = [(i + 1) / (depth + 1) for i in range(depth - 1)]
         self.changes = sorted(
             ((1 + int(self.random() * self.length), level) for level in levels), reverse=True
         )

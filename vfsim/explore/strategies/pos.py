@@ -10,16 +10,15 @@ The clock, whose turn means that time passes although somebody could run, is les
 less is drawn once per execution, so that in some runs a millisecond is a few steps long, and in
 others a few hundred.
 
-What conflicts is decided by `conflict`, one small table: the same object, and not both only read
-it.
+What conflicts is decided by the table of `vfsim.explore.dependency`.
 """
 
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vfsim.sim.shared import Field
+from vfsim.explore.dependency import dependent
 
 if TYPE_CHECKING:
     from vfsim.sim.machine import Machine
@@ -27,22 +26,6 @@ if TYPE_CHECKING:
 
 PATIENCE = (1, 4, 16, 64)
 """The clock's priority is a random number to one of these powers."""
-
-READERS = frozenset({
-    "read", "down_read", "read_lock", "read_begin", "read_retry", "rcu_read_lock", "srcu_read_lock",
-})  # fmt: skip
-"""Kinds of operation that leave their object as it is, so that two of them commute."""
-
-
-def conflict(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
-    """Whether the order of two pending operations (kind, object) can matter."""
-    a, b = one[1], other[1]
-    if a is not b:
-        if type(a) is not Field or type(b) is not Field or a.of is not b.of or a.name != b.name:
-            return False
-    elif a is None:
-        return False
-    return one[0] not in READERS or other[0] not in READERS
 
 
 class POS:
@@ -85,7 +68,7 @@ class POS:
         done = chosen.pending
         if done[1] is not None:
             for task in ready:
-                if task.prio and conflict(done, task.pending):
+                if task.prio and dependent(done, task.pending):
                     task.prio = 0.0
         return best
 
