@@ -9,6 +9,7 @@ have counted.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from vfsim.checks.contract import TABLES, methods_of
@@ -55,3 +56,14 @@ def add_counts(more: Counts) -> None:
     for (owner, name), n in zip(_counters(), more, strict=True):
         if n:
             setattr(owner, name, getattr(owner, name) + n)
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """What is run inside counts nowhere: a replay, or whatever else is no search."""
+    before = [(owner, name, getattr(owner, name)) for owner, name in _counters()]
+    try:
+        yield
+    finally:
+        for owner, name, n in before:
+            setattr(owner, name, n)
