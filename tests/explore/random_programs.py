@@ -38,10 +38,10 @@ class Cell:
 
 
 COSTS = {
-    "read": 1, "write": 1, "add": 2, "mutex": 1, "spin": 1, "try": 2, "tried": 2, "down_read": 1,
-    "down_write": 1, "try_read": 2, "try_write": 2, "held": 2, "rcu": 1, "sync": 1, "call": 1,
+    "read": 1, "write": 1, "add": 2, "mutex": 1, "spin": 1, "try": 1, "tried": 2, "down_read": 1,
+    "down_write": 1, "try_read": 1, "try_write": 1, "held": 2, "rcu": 1, "sync": 1, "call": 4,
     "seq_write": 2, "seq_read": 2, "complete": 1, "try_wait": 1, "wait": 1, "get": 1, "put": 1,
-    "sleep": 2, "yield": 1, "post": 2, "irq_off": 2, "spin_irq": 2, "preempt_off": 1,
+    "sleep": 2, "yield": 1, "post": 3, "irq_off": 2, "spin_irq": 2, "preempt_off": 1,
 }  # fmt: skip
 """How many scheduling points an operation has, about."""
 
@@ -54,6 +54,9 @@ MIXES: dict[str, tuple[str, ...]] = {
     "seqs": ("seq_read", "seq_read", "seq_write", "write", "spin", "read"),
     "time": ("sleep", "write", "add", "mutex", "yield", "read"),
     "irqs": ("post", "write", "read", "irq_off", "spin_irq", "preempt_off", "read"),
+    "dense": (*("write", "add", "write", "add", "try") * 3, "rcu", "tried", "mutex", "try_read",
+              "try_write", "down_write", "down_read", "put", "complete", "try_wait"),
+    "denser": (*("write", "add") * 6, "try", "rcu", "call", "tried", "try_read", "put"),
     "all": tuple(COSTS),
 }
 """Which operations go together."""
@@ -104,8 +107,7 @@ class World:
 
     def poke(self, which: int, by: int) -> None:
         """Never sleeps.  What a handler does: leave a trace of the order."""
-        cell = self.cells[which]
-        cell.value = cell.raw_value * 10 + by
+        self.cells[which].value = by
 
 
 def _play(world: World, ops: list[Op], me: int, seen: list[Any]) -> None:
@@ -366,17 +368,14 @@ def recipe(seed: int, mix: str, schedules: int) -> Recipe:
     random = Random(f"{mix} {seed}")
     count = 3 if random.random() < 0.3 else 2
     tasks: list[list[Op]] = [[] for _ in range(count)]
-    costs = [1] * count
-    for _ in range(50):
+    costs = [0] * count
+    for _ in range(30):
         number = min(range(count), key=lambda i: (costs[i], i))
         op, cost = _op(random, MIXES[mix], "", False)
         grown = [c + cost * (i == number) for i, c in enumerate(costs)]
-        if factorial(sum(grown)) // prod(factorial(c) for c in grown) > schedules:
-            if sum(costs) > 2 * count:
-                break
-            continue
-        tasks[number].append(op)
-        costs = grown
+        if factorial(sum(grown)) // prod(factorial(c) for c in grown) <= schedules:
+            tasks[number].append(op)
+            costs = grown
     cpus = 4 if mix not in ("irqs", "time", "all") else random.choice((1, 2, 4))
     return Recipe(seed, mix, tasks, cpus)
 
@@ -384,7 +383,7 @@ def recipe(seed: int, mix: str, schedules: int) -> Recipe:
 def _op(random: Random, mix: tuple[str, ...], taken: str, atomic: bool) -> tuple[Op, int]:
     able = [w for w in mix if not (atomic and w in SLEEPS) and TAKES.get(w, "-") not in taken]
     what = random.choice(able or ["write"])
-    which = int(random.random() < 0.2)
+    which = int(random.random() < 0.12)
     inner: list[Op] = []
     cost = COSTS[what]
     if what in HOLDS and random.random() < 0.7 / (1 + len(taken)):

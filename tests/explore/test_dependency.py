@@ -85,6 +85,13 @@ irq      . x
 deliver  x .
 """
 
+OF_POSSESSION = """
+use       . . x x
+use_irq   . . . x
+keep      x . x x
+keep_irq  x x x x
+"""
+
 OF_CLOCKS = """
 timer  x x
 tick   x x
@@ -95,7 +102,7 @@ mnt_get  x
 """
 
 TABLES = [
-    OF_FIELDS, OF_LOCKS, OF_RWSEMS, OF_SEQCOUNTS, OF_RCU, OF_QUEUES, OF_TASKS, OF_CPUS, OF_CLOCKS,
+    OF_FIELDS, OF_LOCKS, OF_RWSEMS, OF_SEQCOUNTS, OF_RCU, OF_QUEUES, OF_TASKS, OF_CPUS, OF_POSSESSION, OF_CLOCKS,
     OF_MOUNTS,
 ]  # fmt: skip
 

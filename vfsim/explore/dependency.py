@@ -18,6 +18,7 @@ block        a task went to sleep, so that a wake-up of this task has an effect
 irq          interrupts or softirqs were turned off or on, on this CPU
 deliver      a handler begins on this CPU
 timer, tick  a timer was set or taken back; time passed to the next event
+use, keep    a task (_irq: a handler) ran on this CPU; others of it are kept out from, or until, now
 ============ =======================================================================================
 
 The idea of one explicit relation is from the literature on partial-order reduction: Godefroid,
@@ -88,6 +89,11 @@ COMMUTES: dict[str, tuple[str, ...]] = {
     # CPUs: whether a handler may come depends on its own CPU's switches, and on nothing else
     "irq": ("irq",),
     "deliver": ("deliver",),
+    # for the search only: a CPU as something that a task uses, and may keep to itself
+    "use": ("use", "use_irq"),
+    "use_irq": ("use", "use_irq", "keep"),
+    "keep": ("use_irq",),
+    "keep_irq": (),
     # time: what is due next depends on every timer
     "timer": (),
     "tick": (),

@@ -71,6 +71,11 @@ class Node:
                 return True
         return False
 
+    def beat(self, clock: str) -> None:
+        """The clock must be tried too, if it could go on: what is done may leave nothing due."""
+        if clock in self.enabled and clock not in self.sleep:
+            self.todo[clock] = None
+
     def add(self, reversal: Reversal) -> None:
         """Somebody with whom the reversed order begins must be tried, if nobody is yet."""
         first = reversal.first
@@ -160,7 +165,7 @@ class Walk(Recorder):
             assert isinstance(number, Number) and number.n == n
             self._depth += 1
             value = number.value
-        self.chose(value)
+        self.chose(kind, value)
         return value
 
     def close(self) -> None:
@@ -248,9 +253,12 @@ class Walk(Recorder):
                 step.touched = [
                     (kind, obj) for _, kind, obj in events if kind != "tick" and obj is not None
                 ]
+                step.touched += step.possession(task)
             node = self._node
             assert node is not None
             node.print |= step.print(task, self._op)
+            if task is not clock and self._disarms(step):
+                node.beat(clock.id)
             for tick in ticks:
                 self._add(clock, -1).touched = [tick]
         now = [*self.machine.rq] if current is None else [current, *self.machine.rq]
@@ -259,6 +267,10 @@ class Walk(Recorder):
                 self._causes[other.id] = len(self.steps) - 1
         self._parked = now
         self._runs = None
+
+    def _disarms(self, step: Step) -> bool:
+        """Whether the step may have taken away what was due: a timer, or the last task."""
+        return not self.machine.alive or any(kind == "timer" for kind, _ in step.touched)
 
     def _wait(self, tasks: list[Task]) -> None:
         """Note what tasks were about to do who will not."""

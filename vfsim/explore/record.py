@@ -141,13 +141,14 @@ class Recorder:
     def choose(self, kind: str, n: int) -> int:
         """What the strategy inside says."""
         value = self.strategy.choose(kind, n)
-        self.chose(value)
+        self.chose(kind, value)
         return value
 
-    def chose(self, value: int) -> None:
-        """Record a number that was chosen."""
-        asked = K.cur
-        self.events.append(("" if asked is NOBODY else asked.id, f"choose {value}", None))
+    def chose(self, kind: str, value: int) -> None:
+        """Record a number that was chosen, unless it is seen anyway in who goes on."""
+        if kind != "waiter":
+            asked = K.cur
+            self.events.append(("" if asked is NOBODY else asked.id, f"choose {value}", None))
 
     def close(self) -> None:
         """The run is over and its world not yet buried: record what its last step did."""

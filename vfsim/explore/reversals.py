@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from vfsim.explore.steps import Step
 
 
+_NONE: dict[str, int] = {}
+
+
 class Reversal(NamedTuple):
     """Where somebody else should be tried.
 
@@ -66,7 +69,7 @@ class _Past:
     def __init__(self, steps: list[Step]) -> None:
         self.steps = steps
         self.before: list[int] = []
-        self._done: dict[Any, list[tuple[int, str]]] = {}
+        self._done: dict[Any, dict[str, int]] = {}  # of each object the steps by kind, as bits
 
     def add(self, step: Step) -> list[tuple[int, int]]:
         """Take in the next step; returns its races (see `races`)."""
@@ -74,7 +77,8 @@ class _Past:
         found, before = self.races(step)
         self.before.append(before | 1 << j)
         for kind, obj in step.touched:
-            self._done.setdefault(place(obj), []).append((j, kind))
+            steps = self._done.setdefault(place(obj), {})
+            steps[kind] = steps.get(kind, 0) | 1 << j
         return found
 
     def races(self, step: Step) -> tuple[list[tuple[int, int]], int]:
@@ -88,9 +92,9 @@ class _Past:
                 known |= self.before[earlier]
         conflicts = 0
         for kind, obj in step.touched:
-            for i, other in self._done.get(place(obj), ()):
+            for other, steps in self._done.get(place(obj), _NONE).items():
                 if ordered(kind, other):
-                    conflicts |= 1 << i
+                    conflicts |= steps
         found = []
         while left := conflicts & ~known:
             i = left.bit_length() - 1

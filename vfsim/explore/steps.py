@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vfsim.explore.record import entries_of, takes
 from vfsim.locks.rcu import SECTION
 from vfsim.sim.cpu import Cpu
-from vfsim.sim.task import SOFTIRQ, TASK
+from vfsim.sim.task import DONE, SOFTIRQ, TASK
 
 if TYPE_CHECKING:
     from vfsim.sim.task import Task
@@ -71,6 +71,24 @@ class Step:
         if other.level == TASK:
             return self.nopreempt
         return self.irqs_off or (other.level == SOFTIRQ and self.bh_off)
+
+    def possession(self, task: Task) -> list[tuple[str, Any]]:
+        """What the step, now done, means for others of its CPU: it used it, and may keep it."""
+        cpu = task.machine.cpus[self.cpu]
+        ctx = task.ctx
+        if self.level != TASK:
+            once = not self.begun and task.state is DONE
+            return [("use_irq" if once or self.middle(task) else "keep_irq", cpu)]
+        found = [("use", cpu)]
+        if ctx.nopreempt is not self.nopreempt:
+            found.append(("keep", cpu))
+        if ctx.irqs_off is not self.irqs_off or ctx.bh_off is not self.bh_off:
+            found.append(("keep_irq", cpu))
+        return found
+
+    def middle(self, task: Task) -> bool:
+        """Whether a handler's step is neither its first nor its last."""
+        return self.begun and task.state is not DONE
 
     def print(self, task: Task, op: Any) -> Print:
         """What it touched, in words; ``op`` is the object that ``task`` had announced."""

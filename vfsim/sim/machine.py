@@ -115,7 +115,8 @@ class Machine:
         "_sweep", "_turn", "alive", "armed", "born", "clock", "countdown", "cpus", "data", "dead",
         "env", "error", "final", "heap", "holding", "hub", "irqs", "judge", "last", "last_tick",
         "limit", "max_steps", "outside", "patient", "placed", "plain", "rq", "seq", "sharing",
-        "steps", "stopped", "strategy", "tasks", "ticks", "touched", "trace", "uneven", "violations",
+        "steps", "stopped", "strategy", "tasks", "ticks", "touched", "trace", "uneven",
+        "violations",
     )  # fmt: skip
 
     def __init__(
