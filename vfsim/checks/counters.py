@@ -55,7 +55,7 @@ def difference(after: Counts, before: Counts) -> Counts:
 def uncounted() -> Iterator[None]:
     """What happens inside counts for nothing, and operations classes made inside are forgotten.
 
-    For classes that are broken on purpose.
+    For classes that are broken on purpose, for replays, and for whatever else is no search.
     """
     methods = [m for cls in TABLES.values() for m in methods_of(cls).values()]
     known = [len(m.sites) for m in methods]

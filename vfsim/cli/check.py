@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vfsim.checks import tables
-from vfsim.cli import common
+from vfsim.cli import common, kept
 from vfsim.cli.common import Document, counted
+from vfsim.cli.kept import Kept
 from vfsim.testing import check as checking
 from vfsim.testing.target import load
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Distinct schedules per scenario.",
 )
+@kept.options
 @common.options
 def check(
     target: str,
@@ -36,6 +38,8 @@ def check(
     mount_options: str,
     device: int | None,
     jobs: int,
+    no_store: bool,
+    resume: bool,
     document: Document,
 ) -> int:
     """Check a filesystem: contract, conformance and concurrency.
@@ -43,10 +47,14 @@ def check(
     Mounts the filesystem many hundred times: once for each assertion of the conformance suite
     (names and data as Linux does them), and once for each schedule of each scenario of the library
     (pairs and triples of operations at once). Every call is checked against the locking contract,
-    and every umount for leaks.
+    and every umount for leaks. Failures are kept in .vfsim/failures and replayed first the next
+    time.
     """
     with document.quiet():
         subject = checking.Subject(target, load(target).filesystem(), device, mount_options)
+        store = Kept(target, subject.options, strategy, seed, no_store)
+        campaigns = store.campaigns(resume)
+        known = store.failures(subject.program_of)
         with common.TerminalProgress() as progress:
             result = checking.check(
                 subject,
@@ -54,8 +62,11 @@ def check(
                 schedules=schedules,
                 strategy=strategy,
                 jobs=jobs,
+                campaigns=campaigns,
+                first=known,
                 progress=progress,
             )
+    store.keep(result.failures, {**campaigns, **result.campaigns})
     _keep_coverage(result)
     document.write(result.as_dict())
     _print(document, result)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from vfsim.checks import tables
-from vfsim.cli import common
+from vfsim.cli import common, kept
 from vfsim.cli.common import Document
+from vfsim.cli.kept import Kept
 from vfsim.explore.explore import search
 from vfsim.explore.program import FunctionProgram
 from vfsim.testing.scenario import ScenarioProgram
@@ -23,6 +24,7 @@ from vfsim.testing.target import BadTarget, Target, load
     metavar="N",
     help="How many to run; fewer if nothing new comes any more.",
 )
+@kept.options
 @common.options
 def explore(
     target: str,
@@ -32,14 +34,20 @@ def explore(
     mount_options: str,
     device: int | None,
     jobs: int,
+    no_store: bool,
+    resume: bool,
     document: Document,
 ) -> int:
     """Run a scenario under many schedules.
 
-    TARGET holds a vfsim.Scenario.
+    TARGET holds a vfsim.Scenario.  Failures are kept in .vfsim/failures and replayed first the next
+    time.
     """
     with document.quiet():
         program = _program(load(target), mount_options, device)
+        store = Kept(program.target or target, program.options, strategy, seed, no_store)
+        campaign = store.campaigns(resume).get(program.name)
+        known = store.failures(lambda token: program)
         tables.reset()
         with common.TerminalProgress() as progress:
             progress.begin(schedules)
@@ -50,8 +58,11 @@ def explore(
                 strategy=strategy,
                 seed=seed,
                 jobs=jobs,
+                campaign=campaign,
+                first=known,
                 progress=progress.advance,
             )
+    store.keep(found.failures, {program.name: found.campaign})
     coverage = {**tables.record(), **found.coverage.as_dict()}
     document.write({**found.as_dict(), "target": target, "coverage": coverage})
     common.print_failures(document, found.failures)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from vfsim.explore.coverage import Coverage
+from vfsim.explore.campaign import Campaign
 from vfsim.explore.execute import MAX_STEPS, Run
 from vfsim.explore.failure import WHOSE_FAULT, Failure, report_run
 from vfsim.explore.observe import Observer
@@ -28,8 +28,9 @@ from vfsim.explore.watch import Watch
 from vfsim.sim.trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from vfsim.explore.coverage import Coverage
     from vfsim.explore.program import Program
 
 _STALE = 100  # at least so many schedules without a new one mean: exhausted
@@ -62,7 +63,8 @@ class Exploration:
         longest: the most scheduling points in one schedule.
         seen_again: how often what needed no report was seen, by signature.
         endless: schedules that made no progress.
-        coverage: what the schedules showed.
+        campaign: what is known of this search, earlier parts included.
+        resumed: the number of the schedule it went on with.
         exhausted: it ended because nothing new came any more.
         saturated: it ended because the chance of something new was below that.
         complete: if the search ran everything there is, what that is: "every schedule with at most
@@ -80,11 +82,17 @@ class Exploration:
     longest: int = 0
     seen_again: dict[tuple[str, str, str], int] = attrs.Factory(dict)
     endless: int = 0
-    coverage: Coverage = attrs.Factory(Coverage)
+    campaign: Campaign = attrs.Factory(Campaign)
+    resumed: int = 0
     exhausted: bool = False
     saturated: float = 0.0
     complete: str = ""
     interrupted: bool = False
+
+    @property
+    def coverage(self) -> Coverage:
+        """What the schedules showed."""
+        return self.campaign.coverage
 
     @property
     def verdict(self) -> str:
@@ -126,7 +134,8 @@ class Exploration:
             if self.failures
             else "clean"
         )
-        counts = f"{self.run} schedules, {self.distinct} distinct{self.why_it_ended}"
+        begin = f" from number {self.resumed} on" if self.resumed else ""
+        counts = f"{self.run} schedules{begin}, {self.distinct} distinct{self.why_it_ended}"
         return f"{self.scenario}: {bugs}; {counts}"
 
 
@@ -179,6 +188,8 @@ def search(
     jobs: int = 1,
     max_steps: int = MAX_STEPS,
     observe: bool = True,
+    campaign: Campaign | None = None,
+    first: Sequence[Failure] = (),
     max_failing: int = _MAX_FAILING,
     known: Collection[tuple[str, str, str]] = (),
     watch: Watch | None = None,
@@ -188,6 +199,9 @@ def search(
 
     Args:
         observe: look at what the schedules show (`Exploration.coverage`); ``auto`` always does.
+        campaign: go on where an earlier search with the same strategy and seed stopped; it must be
+            a parallel one.
+        first: failures of this program that were replayed already.
         max_failing: end after so many failing schedules.
         known: signatures that need no report; they are counted in `Exploration.seen_again`.
         watch: an entered `Watch`, if several searches share one.
@@ -199,12 +213,15 @@ def search(
     """
     _check_counts(schedules=schedules, seed=seed, jobs=jobs, max_steps=max_steps)
     chosen = searcher_of(strategy, seed)
-    found = Exploration(program.target, program.name, strategy, seed)
+    campaign = campaign if campaign is not None and chosen.parallel else Campaign()
+    found = Exploration(program.target, program.name, strategy, seed, list(first))
+    found.campaign = campaign
+    found.resumed = start = campaign.next
     with nullcontext(watch) if watch is not None else Watch() as watch:
         observer = Observer() if observe or strategy == AUTO else None
         batch = Batch(program, chosen, seed, max_steps, watch, observer)
         counter = _Search(batch, found, max_failing, known)
-        for done in _runs(batch, schedules, jobs):
+        for done in _runs(batch, start, start + schedules, jobs):
             for run in done:
                 counter.take(run)
             if progress is not None:
@@ -226,9 +243,12 @@ def _check_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
-def _runs(batch: Batch, schedules: int, jobs: int) -> Iterator[list[Run]]:
-    """The runs by number: the first few guarded, the others in as many processes as wanted."""
-    guarded = min(LEARNING, schedules)
+def _runs(batch: Batch, start: int, stop: int, jobs: int) -> Iterator[list[Run]]:
+    """The runs by number: the first few guarded, the others in as many processes as wanted.
+
+    A search that goes on runs those first few again, to learn from them what it learned then.
+    """
+    guarded = min(LEARNING, stop)
     for index in range(guarded):
         run = batch.one(index)
         if run is None:
@@ -236,8 +256,9 @@ def _runs(batch: Batch, schedules: int, jobs: int) -> Iterator[list[Run]]:
         if not batch.cut(run):
             _guard(batch, index, run)
             batch.searcher.learn(index, run)
-        yield [run]
-    yield from runs(batch, guarded, schedules, jobs)
+        if index >= start:
+            yield [run]
+    yield from runs(batch, max(guarded, start), stop, jobs)
 
 
 def _guard(batch: Batch, index: int, run: Run) -> None:
@@ -277,25 +298,31 @@ class _Search:
         self.batch = batch
         self.found = found
         self.max_failing = max_failing
-        self.seen: set[int] = set()
+        self.campaign = found.campaign
         self.known: dict[tuple[str, str, str], Failure | None] = dict.fromkeys(known)
+        self.known.update({f.violation.signature: f for f in found.failures})
+        self.met: dict[tuple[str, str, str], None] = {}
+        for failure in found.failures:
+            failure.count = 0
         self.stale = self.failing = 0
         self.stops = found.strategy == AUTO
 
     def take(self, run: Run) -> None:
         """Count a run, and report what it found for the first time."""
         found = self.found
-        index = found.run
+        campaign = self.campaign
+        index = campaign.next
         if self.batch.cut(run):
             return
         found.run += 1
+        campaign.next += 1
         found.longest = max(found.longest, run.steps)
         if run.seen is not None:
-            found.coverage.add(run.seen)
-        if run.schedule in self.seen:
+            campaign.coverage.add(run.seen)
+        if run.schedule in campaign.schedules:
             self.stale += 1
         else:
-            self.seen.add(run.schedule)
+            campaign.schedules.add(run.schedule)
             found.distinct += 1
             self.stale = 0
         if run.violations:
@@ -306,15 +333,17 @@ class _Search:
         self.failing += 1
         found.endless += any(v.kind == "no progress" for v in run.violations)
         new = []
+        enough = len(self.met) >= _MAX_FAILURES
         for violation in run.violations:
             signature = violation.signature
+            self.met[signature] = None
             if signature not in self.known:
                 new.append(violation)
             elif (failure := self.known[signature]) is not None:
                 failure.count += 1
             else:
                 found.seen_again[signature] = found.seen_again.get(signature, 0) + 1
-        if new and len(found.failures) < _MAX_FAILURES:
+        if new and not enough:
             for failure in report_run(self.batch, index, run, new):
                 self.known[failure.violation.signature] = failure
                 found.failures.append(failure)
@@ -329,7 +358,7 @@ class _Search:
         return (
             found.exhausted
             or found.saturated > 0
-            or len(found.failures) >= _MAX_FAILURES
+            or len(self.met) >= _MAX_FAILURES
             or self.failing >= self.max_failing
             or found.endless >= _MAX_ENDLESS
         )

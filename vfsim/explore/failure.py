@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vfsim.checks import report
+from vfsim.checks.counters import uncounted
 from vfsim.explore import identity
 from vfsim.explore.execute import Run, execute
 from vfsim.explore.parallel import Batch, EngineError
@@ -84,7 +85,8 @@ def report_run(batch: Batch, index: int, run: Run, violations: list[Violation]) 
                 failures.append(Failure(violation, text, told, program.name, index))
 
     batch.watch.begin()
-    again = execute(program, replay, trace, batch.max_steps, look)
+    with uncounted():
+        again = execute(program, replay, trace, batch.max_steps, look)
     if INTERRUPTED in again.violations:
         return []
     divergence = replay.finish()

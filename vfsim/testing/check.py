@@ -42,8 +42,11 @@ from vfsim.testing.scenario import ScenarioProgram
 from vfsim.testing.scenarios import library
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vfsim.explore.campaign import Campaign
     from vfsim.explore.program import Program
-    from vfsim.explore.token import Option
+    from vfsim.explore.token import Option, Token
     from vfsim.fs.operations import FileSystemType
     from vfsim.sim.trace import Trace
     from vfsim.testing.conformance import Assertion
@@ -95,6 +98,16 @@ class Subject:
         args = (self.filesystem, self.device, self.mount_options)
         return probe(KernelGround(*args, checks=False))
 
+    def program_of(self, token: Token) -> Program:
+        """What a token of this subject runs.
+
+        Raises:
+            LookupError: this vfsim has no such scenario.
+        """
+        return program_named(
+            token.scenario, self.filesystem, self.device, self.mount_options, self.target
+        )
+
     def scenario(self, scenario: type[Scenario]) -> ScenarioProgram:
         """A scenario of the library on this filesystem."""
         return ScenarioProgram(
@@ -144,6 +157,11 @@ class Checked:
     def distinct(self) -> int:
         """Schedules run that differ from each other, within each scenario."""
         return sum(e.distinct for e in self.explorations)
+
+    @property
+    def campaigns(self) -> dict[str, Campaign]:
+        """How far the search of each scenario has come."""
+        return {e.scenario: e.campaign for e in self.explorations}
 
     def add(self, found: Exploration) -> None:
         """Keep what an exploration found, once per signature."""
@@ -200,6 +218,8 @@ def check(
     schedules: int = SCHEDULES,
     strategy: str = "pos",
     jobs: int = 1,
+    campaigns: Mapping[str, Campaign] | None = None,
+    first: Sequence[Failure] = (),
     progress: Progress | None = None,
 ) -> Checked:
     """Ask everything of a filesystem.
@@ -207,6 +227,8 @@ def check(
     Args:
         schedules: distinct ones per scenario.
         jobs: processes; the result does not depend on it.
+        campaigns: go on where an earlier check stopped, by the name of the scenario.
+        first: failures that were replayed already.
 
     Raises:
         EngineError: a run could not be repeated.
@@ -215,20 +237,20 @@ def check(
     searcher_of(strategy, seed)  # refuse a wrong one before any work is done
     progress = progress or Progress()
     tables.reset()
-    result = Checked(subject, seed)
+    result = Checked(subject, seed, list(first))
     suite = list(assertions())
     scenarios = library()
     progress.begin(len(suite) + schedules * len(scenarios))
     with Watch() as watch:
         progress.at("mounting")
-        first = _run_alone(result, MountProgram(subject), watch)
-        if not watch.interrupted and all(v.kind in ("soft", "leak") for v in first):
+        mounted = _run_alone(result, MountProgram(subject), watch)
+        if not watch.interrupted and all(v.kind in ("soft", "leak") for v in mounted):
             caps = subject.probe()
             _conformance(result, suite, caps, watch, progress)
             chosen = _chosen(result, scenarios, caps)
             progress.advance(schedules * len(result.left_out))
             known = frozenset(f.violation.signature for f in result.failures)
-            work = _Work(subject, chosen, schedules, strategy, seed, known)
+            work = _Work(subject, chosen, schedules, strategy, seed, known, campaigns or {})
             _concurrency(result, work, jobs, watch, progress)
         result.interrupted = watch.interrupted
     parts = [e.coverage for e in result.explorations]
@@ -336,6 +358,7 @@ class _Work:
     strategy: str
     seed: int
     known: frozenset[tuple[str, str, str]]
+    campaigns: Mapping[str, Campaign]
 
     def piece(self, index: int, watch: Watch) -> Exploration:
         """Explore one scenario."""
@@ -345,6 +368,7 @@ class _Work:
             distinct=self.schedules,
             strategy=self.strategy,
             seed=self.seed,
+            campaign=self.campaigns.get(self.scenarios[index].__name__),
             max_failing=_MAX_FAILING,
             known=self.known,
             watch=watch,

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 import attrs
 
 from vfsim.block.disk import RamDisk
+from vfsim.checks.counters import uncounted
 from vfsim.explore.program import target_of
 from vfsim.fs.kernel import Kernel
 
@@ -235,7 +236,8 @@ class ScenarioProgram:
     def world(self, trace: Trace | None, max_steps: int) -> ScenarioWorld:
         """A kernel that has just started."""
         if self.prepared is None:
-            self.prepared = (self.scenario.prepare(self),)
+            with uncounted():
+                self.prepared = (self.scenario.prepare(self),)
         kernel = Kernel(self.scenario.cpus, trace=trace, max_steps=max_steps)
         return ScenarioWorld(kernel, self)
 
