@@ -282,9 +282,15 @@ def _retargeted(deviations: list[Deviation], names: list[str]) -> Iterator[list[
 # -- the program -----------------------------------------------------------------------------------
 
 
+_WAKERS = ("wait.lost-wakeup", "wait.no-waker")
+"""Rules that anything breaks in which somebody is missing: whoever is left out wakes nobody."""
+
+
 def _smaller_program(judge: _Judge, best: Shrunk) -> bool:
     """Take smaller programs as long as one fails in the same way; whether any did."""
     helped = False
+    if judge.signature[0] in _WAKERS:
+        return False
     while isinstance(best.program, ShrinkableProgram):
         found = _failing(judge, list(best.program.smaller()), best.deviations)
         if found is None:
