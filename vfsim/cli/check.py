@@ -36,6 +36,7 @@ def check(
     mount_options: str,
     device: int | None,
     jobs: int,
+    shrink: bool,
     document: Document,
 ) -> int:
     """Check a filesystem: contract, conformance and concurrency.
@@ -54,6 +55,7 @@ def check(
                 schedules=schedules,
                 strategy=strategy,
                 jobs=jobs,
+                shrink=shrink,
                 progress=progress,
             )
     _keep_coverage(result)

@@ -39,6 +39,12 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     for decorate in (
         json_option,
         click.option(
+            "--shrink/--no-shrink",
+            default=True,
+            show_default=True,
+            help="Report each failure in the smallest program and schedule that show it.",
+        ),
+        click.option(
             "--jobs",
             type=click.IntRange(1, 256),
             default=_cpus,

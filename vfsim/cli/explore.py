@@ -32,6 +32,7 @@ def explore(
     mount_options: str,
     device: int | None,
     jobs: int,
+    shrink: bool,
     document: Document,
 ) -> int:
     """Run a scenario under many schedules.
@@ -50,6 +51,7 @@ def explore(
                 strategy=strategy,
                 seed=seed,
                 jobs=jobs,
+                shrink=shrink,
                 progress=progress.advance,
             )
     document.write({**found.as_dict(), "target": target, "coverage": tables.record()})

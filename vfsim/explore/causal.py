@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vfsim.sim.trace import Event, Trace
 
 _SETTLED = Deviation("", "", 0, 0, 0)
-_TOUCHES_NOTHING = ("phase", "syscall", "exit", "spawn", "resched", "yield")
+_TOUCHES_NOTHING = ("phase", "syscall", "exit", "spawn", "resched", "yield", "BUG")
 
 
 class Placed(Replay):
@@ -65,7 +65,7 @@ def relevant(trace: Trace, at: int) -> dict[str, None]:
         creator = who.rpartition(".")[0]
         if creator:
             found[creator] = None
-        if event.obj and event.kind not in _TOUCHES_NOTHING:
+        if touches(event):
             touched[event.obj] = touched.get(event.obj, True) and _only_reads(event)
     return found
 
@@ -86,13 +86,24 @@ def _concerned(trace: Trace, at: int) -> Iterator[str]:
         yield from (e.task_id for e in here or trace.events[:at] if e.task_id)
 
 
+def touches(event: Event) -> bool:
+    """Whether an operation touches an object."""
+    return bool(event.obj) and event.kind not in _TOUCHES_NOTHING
+
+
+def conflict(one: Event, other: Event) -> bool:
+    """Whether two operations touch one object, and the order can matter."""
+    same = one.obj == other.obj and touches(one) and touches(other)
+    return same and not (_only_reads(one) and _only_reads(other))
+
+
 def _only_reads(event: Event) -> bool:
     return event.kind in READERS or "shared" in event.how
 
 
 def _meets(event: Event, touched: dict[str, bool]) -> bool:
-    """Whether an event touches what the past touches, and the order can matter."""
-    if event.kind in _TOUCHES_NOTHING or event.obj not in touched:
+    """Whether an event conflicts with something in the past."""
+    if not touches(event) or event.obj not in touched:
         return False
     return not (touched[event.obj] and _only_reads(event))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from vfsim.explore.execute import MAX_STEPS, Run
-from vfsim.explore.failure import WHOSE_FAULT, Failure, report_run
+from vfsim.explore.failure import WHOSE_FAULT, Failure, report_run, shrunk
 from vfsim.explore.parallel import Batch, EngineError, batches
 from vfsim.explore.program import program_of
 from vfsim.explore.strategies import maker
@@ -117,6 +117,7 @@ def explore(
     *,
     jobs: int = 1,
     max_steps: int = MAX_STEPS,
+    shrink: bool = True,
 ) -> Exploration:
     """Run a scenario under many schedules; for tests.
 
@@ -127,6 +128,7 @@ def explore(
         seed: of the search; the same seed gives the same search.
         jobs: how many processes share the work; the result does not depend on it.
         max_steps: scheduling points per schedule until "no progress".
+        shrink: report each failure in the smallest program and schedule that show it.
 
     Raises:
         BugFound: an AssertionError with the full report.
@@ -140,6 +142,7 @@ def explore(
         seed=seed,
         jobs=jobs,
         max_steps=max_steps,
+        shrink=shrink,
     )
     if found.interrupted:
         raise KeyboardInterrupt
@@ -158,6 +161,7 @@ def search(
     jobs: int = 1,
     max_steps: int = MAX_STEPS,
     max_failing: int = _MAX_FAILING,
+    shrink: bool = False,
     known: Collection[tuple[str, str, str]] = (),
     watch: Watch | None = None,
     progress: Callable[[int], None] | None = None,
@@ -166,6 +170,7 @@ def search(
 
     Args:
         max_failing: end after so many failing schedules.
+        shrink: make failures as small as possible in the end.
         known: signatures that need no report; they are counted in `Exploration.seen_again`.
         watch: an entered `Watch`, if several searches share one.
         progress: called with the number of schedules that were run since the last call.
@@ -187,6 +192,8 @@ def search(
                 progress(len(runs))
             if watch.interrupted or counter.enough or (distinct and found.distinct >= distinct):
                 break
+        if shrink:
+            found.failures = [shrunk(f, program, watch) for f in found.failures]
         found.interrupted = watch.interrupted
     return found
 

@@ -22,7 +22,7 @@ from vfsim.block.disk import RamDisk
 from vfsim.checks import tables
 from vfsim.explore.execute import MAX_STEPS, execute
 from vfsim.explore.explore import Exploration, search
-from vfsim.explore.failure import Failure, report_run
+from vfsim.explore.failure import Failure, report_run, shrunk
 from vfsim.explore.parallel import Batch, in_order
 from vfsim.explore.program import target_of
 from vfsim.explore.strategies import maker
@@ -58,6 +58,7 @@ CONFORMANCE = "conformance:"
 
 _PER_DISTINCT = 4  # schedules run at most, for each distinct one that is wanted
 _MAX_FAILING = 20  # failing schedules after which a scenario is left
+_SHRUNK = 10  # failures that are made smaller: so many are printed in full
 _MAX_ENDLESS = 3  # runs that make no progress: each takes long
 
 
@@ -191,6 +192,7 @@ def check(
     schedules: int = SCHEDULES,
     strategy: str = "pos",
     jobs: int = 1,
+    shrink: bool = True,
     progress: Progress | None = None,
 ) -> Checked:
     """Ask everything of a filesystem.
@@ -198,6 +200,7 @@ def check(
     Args:
         schedules: distinct ones per scenario.
         jobs: processes; the result does not depend on it.
+        shrink: report failures in the smallest program and schedule that show them.
 
     Raises:
         EngineError: a run could not be repeated.
@@ -221,6 +224,9 @@ def check(
             known = frozenset(f.violation.signature for f in result.failures)
             work = _Work(subject, chosen, schedules, strategy, seed, known)
             _concurrency(result, work, jobs, watch, progress)
+            if shrink:
+                progress.at("shrinking")
+                _shrink(result, jobs, watch)
         result.interrupted = watch.interrupted
     result.coverage = tables.record()
     return result
@@ -337,6 +343,19 @@ def _concurrency(result: Checked, work: _Work, jobs: int, watch: Watch, progress
         progress.advance(work.schedules)
         if result.endless >= _MAX_ENDLESS:
             return
+
+
+def _shrink(result: Checked, jobs: int, watch: Watch) -> None:
+    """Make the failures that have an interleaving smaller, as many as anybody reads."""
+    scenarios = {s.__name__: result.subject.scenario(s) for s in library()}
+    at = [i for i, f in enumerate(result.failures) if f.scenario in scenarios][:_SHRUNK]
+
+    def smaller(number: int, watch: Watch) -> Failure:
+        failure = result.failures[at[number]]
+        return shrunk(failure, scenarios[failure.scenario], watch)
+
+    for i, failure in zip(at, in_order(smaller, len(at), jobs, watch), strict=False):
+        result.failures[i] = failure
 
 
 # -- programs that run once ------------------------------------------------------------------------
