@@ -14,6 +14,8 @@ from vfsim.testing import check as checking
 from vfsim.testing.target import load
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vfsim.testing.check import Checked
 
 
@@ -37,6 +39,7 @@ def check(
     device: int | None,
     jobs: int,
     shrink: bool,
+    tests: Path | None,
     document: Document,
 ) -> int:
     """Check a filesystem: contract, conformance and concurrency.
@@ -60,6 +63,7 @@ def check(
             )
     _keep_coverage(result)
     document.write(result.as_dict())
+    common.write_tests(document, tests, result.failures)
     _print(document, result)
     return (
         {"clean": 0, "bug": 1, "interrupted": 130}[result.verdict]

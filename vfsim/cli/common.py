@@ -19,6 +19,7 @@ from vfsim.checks import tables
 from vfsim.checks.contract import methods_of
 from vfsim.explore.strategies import maker
 from vfsim.testing.check import Progress
+from vfsim.testing.replay import as_tests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,13 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What `check` and `explore` both take."""
     for decorate in (
         json_option,
+        click.option(
+            "--pytest",
+            "tests",
+            metavar="FILE",
+            type=click.Path(dir_okay=False, writable=True, path_type=Path),
+            help="Write a test for pytest for each bug found.",
+        ),
         click.option(
             "--shrink/--no-shrink",
             default=True,
@@ -170,6 +178,17 @@ def print_failures(document: Document, failures: Sequence[Failure]) -> None:
         )
     if len(failures) > _IN_FULL:
         document.say()
+
+
+def write_tests(document: Document, path: Path | None, failures: Sequence[Failure]) -> None:
+    """A file with a test for each failure, if it is wanted and there are any."""
+    if path is None or not failures:
+        return
+    try:
+        path.write_text(as_tests(failures), encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
+    document.say(f"{counted(len(failures), 'test')} in {path}.\n")
 
 
 def counted(number: int, thing: str) -> str:

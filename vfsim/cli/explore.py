@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from vfsim.checks import tables
@@ -11,6 +13,9 @@ from vfsim.explore.explore import search
 from vfsim.explore.program import FunctionProgram
 from vfsim.testing.scenario import ScenarioProgram
 from vfsim.testing.target import BadTarget, Target, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
@@ -33,6 +38,7 @@ def explore(
     device: int | None,
     jobs: int,
     shrink: bool,
+    tests: Path | None,
     document: Document,
 ) -> int:
     """Run a scenario under many schedules.
@@ -56,6 +62,7 @@ def explore(
             )
     document.write({**found.as_dict(), "target": target, "coverage": tables.record()})
     common.print_failures(document, found.failures)
+    common.write_tests(document, tests, found.failures)
     document.say(str(found))
     return 130 if found.interrupted else 1 if found.failures else 0
 

@@ -66,6 +66,18 @@ class Replayed:
             return f"{self.token.rule} was found then and is not found now"
         return "" if self.exact else "the trace is not the recorded one"
 
+    @property
+    def what_changed(self) -> str:
+        """What is not as it was, and what that did to the run, as a sentence; or ""."""
+        if not self.changed:
+            return ""
+        text = f"{self.changed} changed since this token was made"
+        if self.divergence:
+            return (
+                f"{text}; the replay comes as close as it can, and first differs {self.divergence}"
+            )
+        return f"{text}, but not this run" if self.exact else text
+
     def check(self) -> None:
         """Raises: EngineError if the replay should have been exact and was not."""
         if self.broken:

@@ -224,11 +224,11 @@ def check(
             known = frozenset(f.violation.signature for f in result.failures)
             work = _Work(subject, chosen, schedules, strategy, seed, known)
             _concurrency(result, work, jobs, watch, progress)
-            if shrink:
-                progress.at("shrinking")
-                _shrink(result, jobs, watch)
+        result.coverage = tables.record()
+        if shrink:
+            progress.at("shrinking")
+            _shrink(result, jobs, watch)
         result.interrupted = watch.interrupted
-    result.coverage = tables.record()
     return result
 
 
