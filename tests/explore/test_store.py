@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def found(store: Store) -> Exploration:
     """What a search found, and the store keeps."""
-    found = search(PROGRAM, schedules=100)
+    found = search(PROGRAM, schedules=100, shrink=True)
     store.keep(found.failures)
     return found
 

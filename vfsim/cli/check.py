@@ -15,6 +15,8 @@ from vfsim.testing import check as checking
 from vfsim.testing.target import load
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vfsim.testing.check import Checked
 
 
@@ -40,6 +42,8 @@ def check(
     jobs: int,
     no_store: bool,
     resume: bool,
+    shrink: bool,
+    tests: Path | None,
     document: Document,
 ) -> int:
     """Check a filesystem: contract, conformance and concurrency.
@@ -54,7 +58,7 @@ def check(
         subject = checking.Subject(target, load(target).filesystem(), device, mount_options)
         store = Kept(target, subject.options, strategy, seed, no_store)
         campaigns = store.campaigns(resume)
-        known = store.failures(subject.program_of)
+        known = store.failures(lambda token: subject.program(token.scenario, token.options))
         with common.TerminalProgress() as progress:
             result = checking.check(
                 subject,
@@ -64,11 +68,13 @@ def check(
                 jobs=jobs,
                 campaigns=campaigns,
                 first=known,
+                shrink=shrink,
                 progress=progress,
             )
     store.keep(result.failures, {**campaigns, **result.campaigns})
     _keep_coverage(result)
     document.write(result.as_dict())
+    common.write_tests(document, tests, result.failures)
     _print(document, result)
     return (
         {"clean": 0, "bug": 1, "interrupted": 130}[result.verdict]

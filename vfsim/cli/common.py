@@ -19,6 +19,7 @@ from vfsim.checks import tables
 from vfsim.checks.contract import methods_of
 from vfsim.explore.strategies import searcher_of
 from vfsim.testing.check import Progress
+from vfsim.testing.replay import as_tests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,19 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     for decorate in (
         json_option,
         jobs_option,
+        click.option(
+            "--pytest",
+            "tests",
+            metavar="FILE",
+            type=click.Path(dir_okay=False, writable=True, path_type=Path),
+            help="Write a test for pytest for each bug found.",
+        ),
+        click.option(
+            "--shrink/--no-shrink",
+            default=True,
+            show_default=True,
+            help="Report each failure in the smallest program and schedule that show it.",
+        ),
         click.option(
             "--device",
             type=click.IntRange(8, 1 << 24),
@@ -165,6 +179,17 @@ def print_failures(document: Document, failures: Sequence[Failure]) -> None:
         )
     if len(failures) > _IN_FULL:
         document.say()
+
+
+def write_tests(document: Document, path: Path | None, failures: Sequence[Failure]) -> None:
+    """A file with a test for each failure, if it is wanted and there are any."""
+    if path is None or not failures:
+        return
+    try:
+        path.write_text(as_tests(failures), encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
+    document.say(f"{counted(len(failures), 'test')} in {path}.\n")
 
 
 def counted(number: int, thing: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from vfsim.checks import tables
@@ -10,8 +12,12 @@ from vfsim.cli.common import Document
 from vfsim.cli.kept import Kept
 from vfsim.explore.explore import search
 from vfsim.explore.program import FunctionProgram
+from vfsim.explore.shrink import told
 from vfsim.testing.scenario import ScenarioProgram
 from vfsim.testing.target import BadTarget, Target, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
@@ -36,6 +42,8 @@ def explore(
     jobs: int,
     no_store: bool,
     resume: bool,
+    shrink: bool,
+    tests: Path | None,
     document: Document,
 ) -> int:
     """Run a scenario under many schedules.
@@ -47,7 +55,7 @@ def explore(
         program = _program(load(target), mount_options, device)
         store = Kept(program.target or target, program.options, strategy, seed, no_store)
         campaign = store.campaigns(resume).get(program.name)
-        known = store.failures(lambda token: program)
+        known = store.failures(lambda token: told(program, token))
         tables.reset()
         with common.TerminalProgress() as progress:
             progress.begin(schedules)
@@ -60,6 +68,7 @@ def explore(
                 jobs=jobs,
                 campaign=campaign,
                 first=known,
+                shrink=shrink,
                 progress=progress.advance,
             )
     store.keep(found.failures, {program.name: found.campaign})
@@ -68,6 +77,7 @@ def explore(
     common.print_failures(document, found.failures)
     for line in found.coverage.lines():
         document.say(f"  {line}")
+    common.write_tests(document, tests, found.failures)
     document.say(str(found))
     return 130 if found.interrupted else 1 if found.failures else 0
 

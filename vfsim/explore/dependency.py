@@ -112,6 +112,11 @@ COMMUTES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """For each kind of operation those that commute with it on the same object."""
 
+READERS = frozenset(kind for kind, others in COMMUTES.items() if kind in others) - {
+    "synchronize_rcu", "rcu_barrier",
+}  # fmt: skip
+"""Kinds of operation that leave an object as it is: two of them commute (a grace period waits)."""
+
 ALONE = frozenset(
     {"start", "yield", "resched", "preempt on", "irq off", "irq on", "bh on", "choose"}
 )

@@ -17,7 +17,7 @@ import attrs
 
 from vfsim.explore.campaign import Campaign
 from vfsim.explore.execute import MAX_STEPS, Run
-from vfsim.explore.failure import WHOSE_FAULT, Failure, report_run
+from vfsim.explore.failure import WHOSE_FAULT, Failure, report_run, shrunk
 from vfsim.explore.observe import Observer
 from vfsim.explore.parallel import Batch, EngineError, runs
 from vfsim.explore.program import program_of
@@ -147,6 +147,7 @@ def explore(
     *,
     jobs: int = 1,
     max_steps: int = MAX_STEPS,
+    shrink: bool = True,
 ) -> Exploration:
     """Run a scenario under many schedules; for tests.
 
@@ -157,6 +158,7 @@ def explore(
         seed: of the search; the same seed gives the same search.
         jobs: how many processes share the work; the result does not depend on it.
         max_steps: scheduling points per schedule until "no progress".
+        shrink: report each failure in the smallest program and schedule that show it.
 
     Raises:
         BugFound: an AssertionError with the full report.
@@ -170,6 +172,7 @@ def explore(
         seed=seed,
         jobs=jobs,
         max_steps=max_steps,
+        shrink=shrink,
     )
     if found.interrupted:
         raise KeyboardInterrupt
@@ -191,6 +194,7 @@ def search(
     campaign: Campaign | None = None,
     first: Sequence[Failure] = (),
     max_failing: int = _MAX_FAILING,
+    shrink: bool = False,
     known: Collection[tuple[str, str, str]] = (),
     watch: Watch | None = None,
     progress: Callable[[int], None] | None = None,
@@ -203,6 +207,7 @@ def search(
             a parallel one.
         first: failures of this program that were replayed already.
         max_failing: end after so many failing schedules.
+        shrink: make failures as small as possible in the end.
         known: signatures that need no report; they are counted in `Exploration.seen_again`.
         watch: an entered `Watch`, if several searches share one.
         progress: called with the number of schedules that were run since the last call.
@@ -230,6 +235,8 @@ def search(
                 break
         else:
             found.complete = chosen.claim if found.run < schedules else ""
+        if shrink:
+            found.failures = [shrunk(f, program, watch) for f in found.failures]
         found.interrupted = watch.interrupted
     return found
 

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from vfsim.explore.classes import place
-from vfsim.explore.dependency import COMMUTES
+from vfsim.explore.dependency import READERS
 from vfsim.sim.context import CLASS_SHIFT, SHARED, LockClass
 from vfsim.sim.shared import Field
 from vfsim.sim.state import K
@@ -49,11 +49,6 @@ if TYPE_CHECKING:
 
 _MASK = (1 << 64) - 1
 CONTEXTS = ("process", "softirq", "hardirq")
-
-READERS = frozenset(kind for kind, others in COMMUTES.items() if kind in others) - {
-    "synchronize_rcu", "rcu_barrier",
-}  # fmt: skip
-"""Kinds of operation that leave an object as it is: two of them commute (a grace period waits)."""
 
 EVERY = 3
 """One schedule in so many is looked at closely: by number, and prime to the turns of ``auto``."""
@@ -173,13 +168,13 @@ class Observing:
         self.total = 0
         self.new: list[Order] = []
         self.uses: list[Use] = []
+        self.doing: _Actor | None = None  # it was picked, and may block on what it announced
 
     def start(self, machine: Machine) -> None:
         """Nobody has announced anything."""
         self.machine = machine
         self.actors: dict[Task, _Actor] = {}
         self.objects: dict[Any, _Object] = {}
-        self.doing: _Actor | None = None  # it was picked, and may block on what it announced
         self.inner.start(machine)
         self.due = self.inner.gap
 

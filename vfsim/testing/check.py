@@ -8,7 +8,7 @@ undisturbed;
 
 What is found is kept once per signature, with a report from a traced replay and the token of that
 replay.  Both parts are programs (`vfsim.explore.program`), so that a token of either is replayed in
-the same way; `program_named` finds them again by the scenario's name in the token.
+the same way; `Subject.program` finds them again by the scenario's name in the token.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vfsim.checks import tables
 from vfsim.explore.coverage import Coverage, interleaving_lines, lock_lines, order_lines
 from vfsim.explore.execute import MAX_STEPS, execute
 from vfsim.explore.explore import Exploration, search
-from vfsim.explore.failure import Failure, report_run
+from vfsim.explore.failure import Failure, report_run, shrunk
 from vfsim.explore.parallel import Batch, in_order
 from vfsim.explore.program import target_of
 from vfsim.explore.strategies import searcher_of
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from vfsim.explore.campaign import Campaign
     from vfsim.explore.program import Program
-    from vfsim.explore.token import Option, Token
+    from vfsim.explore.token import Option
     from vfsim.fs.operations import FileSystemType
     from vfsim.sim.trace import Trace
     from vfsim.testing.conformance import Assertion
@@ -60,6 +60,7 @@ CONFORMANCE = "conformance:"
 
 _PER_DISTINCT = 4  # schedules run at most, for each distinct one that is wanted
 _MAX_FAILING = 20  # failing schedules after which a scenario is left
+_SHRUNK = 10  # failures that are made smaller: so many are printed in full
 _MAX_ENDLESS = 3  # runs that make no progress: each takes long
 
 
@@ -98,20 +99,27 @@ class Subject:
         args = (self.filesystem, self.device, self.mount_options)
         return probe(KernelGround(*args, checks=False))
 
-    def program_of(self, token: Token) -> Program:
-        """What a token of this subject runs.
+    def program(self, name: str, options: tuple[tuple[str, Option], ...] = ()) -> Program:
+        """What a token runs that names this scenario and has these options.
 
         Raises:
-            LookupError: this vfsim has no such scenario.
+            LookupError: this vfsim has no such scenario, or it has no such part to leave out.
         """
-        return program_named(
-            token.scenario, self.filesystem, self.device, self.mount_options, self.target
-        )
+        if name == "mount":
+            return MountProgram(self)
+        if name.startswith(CONFORMANCE):
+            for assertion in assertions():
+                if CONFORMANCE + assertion.id == name:
+                    return ConformanceProgram(self, assertion, self.probe())
+        for scenario in library():
+            if scenario.__name__ == name:
+                return self.scenario(scenario).told(options)
+        raise LookupError(f"this vfsim has no scenario called {name}")
 
     def scenario(self, scenario: type[Scenario]) -> ScenarioProgram:
         """A scenario of the library on this filesystem."""
         return ScenarioProgram(
-            scenario, self.filesystem, self.device, self.mount_options, target=self.target
+            scenario, self.filesystem, self.device, self.mount_options, self.target
         )
 
 
@@ -220,6 +228,7 @@ def check(
     jobs: int = 1,
     campaigns: Mapping[str, Campaign] | None = None,
     first: Sequence[Failure] = (),
+    shrink: bool = True,
     progress: Progress | None = None,
 ) -> Checked:
     """Ask everything of a filesystem.
@@ -229,6 +238,7 @@ def check(
         jobs: processes; the result does not depend on it.
         campaigns: go on where an earlier check stopped, by the name of the scenario.
         first: failures that were replayed already.
+        shrink: report failures in the smallest program and schedule that show them.
 
     Raises:
         EngineError: a run could not be repeated.
@@ -252,6 +262,9 @@ def check(
             known = frozenset(f.violation.signature for f in result.failures)
             work = _Work(subject, chosen, schedules, strategy, seed, known, campaigns or {})
             _concurrency(result, work, jobs, watch, progress)
+        if shrink:
+            progress.at("shrinking")
+            _shrink(result, jobs, watch)
         result.interrupted = watch.interrupted
     parts = [e.coverage for e in result.explorations]
     result.coverage = {**tables.record(), **_together(parts).as_dict()}
@@ -385,6 +398,19 @@ def _concurrency(result: Checked, work: _Work, jobs: int, watch: Watch, progress
             return
 
 
+def _shrink(result: Checked, jobs: int, watch: Watch) -> None:
+    """Make the failures that have an interleaving smaller, as many as anybody reads."""
+    scenarios = {s.__name__: result.subject.scenario(s) for s in library()}
+    at = [i for i, f in enumerate(result.failures) if f.scenario in scenarios][:_SHRUNK]
+
+    def smaller(number: int, watch: Watch) -> Failure:
+        failure = result.failures[at[number]]
+        return shrunk(failure, scenarios[failure.scenario], watch)
+
+    for i, failure in zip(at, in_order(smaller, len(at), jobs, watch), strict=False):
+        result.failures[i] = failure
+
+
 # -- programs that run once ------------------------------------------------------------------------
 
 
@@ -470,32 +496,6 @@ class _ConformanceWorld:
         self.kernel.close()
 
 
-def program_named(
-    name: str,
-    filesystem: type[FileSystemType],
-    device: int | None,
-    mount_options: str,
-    target: str,
-) -> Program:
-    """The program that a token names, on that filesystem.
-
-    Raises:
-        LookupError: this vfsim has no such scenario.
-    """
-    subject = Subject(target, filesystem, device, mount_options)
-    if name == "mount":
-        return MountProgram(subject)
-    if name.startswith(CONFORMANCE):
-        for assertion in assertions():
-            if CONFORMANCE + assertion.id == name:
-                caps = subject.probe()
-                return ConformanceProgram(subject, assertion, caps)
-    for scenario in library():
-        if scenario.__name__ == name:
-            return subject.scenario(scenario)
-    raise LookupError(f"this vfsim has no scenario called {name}")
-
-
 def scenario_names() -> list[str]:
     """The scenario library, by name."""
     return [s.__name__ for s in library()]
@@ -507,6 +507,5 @@ __all__ = [
     "Subject",
     "check",
     "check_filesystem",
-    "program_named",
     "scenario_names",
 ]

@@ -279,14 +279,14 @@ def program_for(token: Token) -> Program:
             device=device if isinstance(device, int) else None,
             mount_options=mount_options if isinstance(mount_options, str) else "",
             target=token.target,
-        )
+        ).told(token.options)
     function = target.function()
     if function is not None:
         return FunctionProgram(function)
-    return check.program_named(
-        token.scenario,
+    subject = check.Subject(
+        token.target,
         target.filesystem(),
         device if isinstance(device, int) else None,
         mount_options if isinstance(mount_options, str) else "",
-        token.target,
     )
+    return subject.program(token.scenario, token.options)

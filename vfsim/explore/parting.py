@@ -1,0 +1,111 @@
+"""Where two runs part: the first operation that a failing run does and a passing one does not.
+
+Up to there they are one run.  Then somebody goes on in the passing run who is held up in the
+failing one; what explains a failure is whatever the other one did meanwhile to the same object.
+`part` finds that pair of operations and says it in a sentence.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+import attrs
+
+from vfsim.checks import columns
+from vfsim.explore.causal import conflict, touches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vfsim.sim.trace import Event, Trace
+
+
+@attrs.frozen
+class Parting:
+    """The first difference.
+
+    Attributes:
+        text: as a sentence.
+        events: numbers of the events of the failing run that it speaks of.
+    """
+
+    text: str
+    events: tuple[int, ...]
+
+
+def part(failing: Trace, passing: Trace) -> Parting | None:
+    """Where a failing run parts from a passing one, or None if it never does."""
+    bad, good = failing.events, passing.events
+    at = _first_difference(bad, good)
+    if at is None:
+        return None
+    mine = _acting(good, at)
+    theirs = _acting(bad, at)
+    if not mine or not theirs:
+        return None
+    first = next((i for i in theirs if columns.noise_of(bad[i]) < 2), theirs[0])
+    if bad[first].task_id == good[mine[0]].task_id:
+        then, now = _does(good, mine), _does(bad, theirs)
+        return Parting(f"a passing run differs first here: {then}; in this one it {now}", (first,))
+    held_up = good[mine[0]]
+    meanwhile = list(takewhile(lambda i: bad[i].task_id != held_up.task_id, theirs))
+    segment = list(takewhile(lambda i: good[i].task_id == held_up.task_id, mine))
+    known = {event.obj for event in bad[:at]}
+    pair = _conflict([good[i] for i in segment if good[i].obj in known], bad, meanwhile)
+    if pair is None:
+        return Parting(
+            f"a passing run differs first here: {held_up.task} goes on and {_does(good, segment)}; "
+            f"in this one {bad[first].task} goes on and {_does(bad, meanwhile)}",
+            (first,),
+        )
+    own, other = pair
+    before = _told(bad[other], "it")
+    return Parting(
+        f"a passing run differs first here: {held_up.task} goes on and {_told(own, own.obj)}; "
+        f"in this one {bad[other].task} {before} before",
+        tuple(dict.fromkeys((first, other))),
+    )
+
+
+def _first_difference(one: Sequence[Event], other: Sequence[Event]) -> int | None:
+    for i, (a, b) in enumerate(zip(one, other, strict=False)):
+        if (a.task_id, a.kind, a.obj) != (b.task_id, b.kind, b.obj):
+            return i
+    return None
+
+
+def _acting(events: Sequence[Event], start: int) -> list[int]:
+    """The numbers of the events from ``start`` on that somebody did himself."""
+    return [i for i in range(start, len(events)) if events[i].task_id and events[i].kind != "woken"]
+
+
+def _conflict(
+    own: Sequence[Event], others: Sequence[Event], numbers: Sequence[int]
+) -> tuple[Event, int] | None:
+    """The first of some operations with which one of the others' conflicts, and that one."""
+    for event in own:
+        for i in numbers:
+            if conflict(event, others[i]):
+                return event, i
+    return None
+
+
+def _does(events: Sequence[Event], numbers: Sequence[int]) -> str:
+    """The first of some events that says something, in words."""
+    for i in numbers:
+        text = _told(events[i], events[i].obj)
+        if text:
+            return text
+    return "ends"
+
+
+def _told(event: Event, obj: str) -> str:
+    """What an event does, as a verb in the third person and its object."""
+    if event.kind == "syscall":
+        return f"calls {event.obj}"
+    if event.kind == "enter" and touches(event):
+        return f"takes {obj}"
+    text = columns.said(event).replace(event.obj, obj) if event.obj else columns.said(event)
+    verb = text.partition(" ")[0]
+    return text if not verb or verb.endswith("s") else f"does {text}"
