@@ -46,6 +46,27 @@ def test_a_check_that_finds_a_bug(vfsim: Command) -> None:
     assert again.out.splitlines()[-1] == "replayed exactly." and again.err == ""
 
 
+def test_shrinking_can_be_left_out(vfsim: Command) -> None:
+    """Without it the report is of the run that was found; the bugs are the same."""
+    args = ("explore", "scenarios.py:Losing", "--jobs", "1")
+    small, found = vfsim(*args), vfsim(*args, "--no-shrink")
+    assert small.status == found.status == 1
+    assert "  minimal: " in small.out and "  minimal: " not in found.out
+    assert small.out.splitlines()[0] == found.out.splitlines()[0]
+
+
+def test_a_test_for_each_bug_is_written(vfsim: Command) -> None:
+    """``--pytest`` writes a file that replays what was found, and none if nothing was."""
+    result = vfsim("check", "broken.py", "--pytest", "test_bugs.py", "--jobs", "1")
+    token = re.findall(r"vfsim replay (vf1\.\S+)", result.out)[0]
+    text = Path("test_bugs.py").read_text()
+    assert "1 test in test_bugs.py." in result.out
+    assert f'vfsim.replay(\n        "{token}"' in text and "def test_lockdep_circular()" in text
+    assert vfsim("replay", token, "--pytest").out == text
+    assert vfsim("check", "toyfs.py", "--pytest", "none.py", "--jobs", "1").status == 0
+    assert not Path("none.py").exists()
+
+
 def test_check_as_json(vfsim: Command) -> None:
     """The document has exactly the promised keys, on stdout alone or in a file."""
     result = vfsim("check", "broken.py", "--json", "-", "--seed", "7")

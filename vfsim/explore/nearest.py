@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _MOST = 12  # deviations of which it is asked whether each is needed
 
 
+_ANYHOW = "it needs no deviation: it fails although each task runs until it waits or ends"
+
+
 @attrs.frozen
 class Looked:
     """What is known of a failing schedule beside its run.
@@ -64,7 +67,7 @@ class Looked:
         if self.passing is not None:
             return part(failing, self.passing)
         if self.minimal and not self.deviations and _counted(failing)[1] > 1:
-            return Parting("it fails without any deviation: as soon as each task waits or ends", ())
+            return Parting(_ANYHOW, ())
         return None
 
 

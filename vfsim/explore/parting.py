@@ -51,8 +51,8 @@ def part(failing: Trace, passing: Trace) -> Parting | None:
     held_up = good[mine[0]]
     meanwhile = list(takewhile(lambda i: bad[i].task_id != held_up.task_id, theirs))
     segment = list(takewhile(lambda i: good[i].task_id == held_up.task_id, mine))
-    known = {event.obj for event in bad[:at]}
-    pair = _conflict([good[i] for i in segment if good[i].obj in known], bad, meanwhile)
+    same = _Same(bad, good, at)
+    pair = _conflict([good[i] for i in segment if same(good[i].obj)], bad, meanwhile)
     if pair is None:
         return Parting(
             f"a passing run differs first here: {held_up.task} goes on and {_does(good, segment)}; "
@@ -60,9 +60,11 @@ def part(failing: Trace, passing: Trace) -> Parting | None:
             (first,),
         )
     own, other = pair
-    before = _told(bad[other], "it")
+    goes_on, before = _told(own, own.obj), _told(bad[other], "it")
+    if goes_on == _told(bad[other], own.obj):
+        before = "does so"
     return Parting(
-        f"a passing run differs first here: {held_up.task} goes on and {_told(own, own.obj)}; "
+        f"a passing run differs first here: {held_up.task} goes on and {goes_on}; "
         f"in this one {bad[other].task} {before} before",
         tuple(dict.fromkeys((first, other))),
     )
@@ -75,6 +77,21 @@ def _first_difference(one: Sequence[Event], other: Sequence[Event]) -> int | Non
     return None
 
 
+class _Same:
+    """Whether a label means the same object in both runs.
+
+    It does if the object was seen before they parted, or if there is only one of that name.
+    """
+
+    def __init__(self, one: Sequence[Event], other: Sequence[Event], at: int) -> None:
+        self.seen = {event.obj for event in one[:at]}
+        labels = (event.obj for event in (*one, *other))
+        self.numbered = {label.partition("#")[0] for label in labels if "#" in label}
+
+    def __call__(self, label: str) -> bool:
+        return label in self.seen or label.partition(".")[0] not in self.numbered | {""}
+
+
 def _acting(events: Sequence[Event], start: int) -> list[int]:
     """The numbers of the events from ``start`` on that somebody did himself."""
     return [i for i in range(start, len(events)) if events[i].task_id and events[i].kind != "woken"]
@@ -83,11 +100,14 @@ def _acting(events: Sequence[Event], start: int) -> list[int]:
 def _conflict(
     own: Sequence[Event], others: Sequence[Event], numbers: Sequence[int]
 ) -> tuple[Event, int] | None:
-    """The first of some operations with which one of the others' conflicts, and that one."""
-    for event in own:
-        for i in numbers:
-            if conflict(event, others[i]):
-                return event, i
+    """The first of some operations with which one of the others' conflicts, and that one; the
+    kernel's small steps count if there is nothing else.
+    """
+    for noise in range(3):
+        for event in own:
+            for i in numbers:
+                if columns.noise_of(others[i]) == noise and conflict(event, others[i]):
+                    return event, i
     return None
 
 
