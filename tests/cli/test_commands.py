@@ -48,7 +48,7 @@ def test_a_check_that_finds_a_bug(vfsim: Command) -> None:
 
 def test_shrinking_can_be_left_out(vfsim: Command) -> None:
     """Without it the report is of the run that was found; the bugs are the same."""
-    args = ("explore", "scenarios.py:Losing", "--jobs", "1")
+    args = ("explore", "scenarios.py:Unfair", "--jobs", "1")
     small, found = vfsim(*args), vfsim(*args, "--no-shrink")
     assert small.status == found.status == 1
     assert "  minimal: " in small.out and "  minimal: " not in found.out
