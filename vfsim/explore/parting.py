@@ -52,7 +52,8 @@ def part(failing: Trace, passing: Trace) -> Parting | None:
     meanwhile = list(takewhile(lambda i: bad[i].task_id != held_up.task_id, theirs))
     segment = list(takewhile(lambda i: good[i].task_id == held_up.task_id, mine))
     same = _Same(bad, good, at)
-    pair = _conflict([good[i] for i in segment if same(good[i].obj)], bad, meanwhile)
+    known = [good[i] for i in segment if same(good[i].obj) and columns.said(good[i])]
+    pair = _conflict(known, bad, [i for i in meanwhile if columns.said(bad[i])])
     if pair is None:
         return Parting(
             f"a passing run differs first here: {held_up.task} goes on and {_does(good, segment)}; "
