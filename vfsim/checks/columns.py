@@ -145,10 +145,9 @@ def rows_of(trace: Trace, upto: int | None = None) -> list[Row]:
             rows.append(Row(event.time, running, "(switch)", _depth(last[running].held)))
         running = who
         noise = noise_of(event)
-        at = numbers[i]
-        rows += [Row(event.time, who, text, depth, number=at) for text, depth in told[:-1]]
+        rows += [Row(event.time, who, text, depth) for text, depth in told[:-1]]
         text, depth = told[-1]
-        rows.append(Row(event.time, who, text, depth, event.obj, noise, at))
+        rows.append(Row(event.time, who, text, depth, event.obj, noise, numbers[i]))
     return _squeezed(rows)
 
 

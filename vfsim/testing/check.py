@@ -347,12 +347,12 @@ def _concurrency(result: Checked, work: _Work, jobs: int, watch: Watch, progress
 
 def _shrink(result: Checked, jobs: int, watch: Watch) -> None:
     """Make the failures that have an interleaving smaller, as many as anybody reads."""
-    scenarios = {s.__name__: result.subject.scenario(s) for s in library()}
+    scenarios = {s.__name__: s for s in library()}
     at = [i for i, f in enumerate(result.failures) if f.scenario in scenarios][:_SHRUNK]
 
     def smaller(number: int, watch: Watch) -> Failure:
         failure = result.failures[at[number]]
-        return shrunk(failure, scenarios[failure.scenario], watch)
+        return shrunk(failure, result.subject.scenario(scenarios[failure.scenario]), watch)
 
     for i, failure in zip(at, in_order(smaller, len(at), jobs, watch), strict=False):
         result.failures[i] = failure
