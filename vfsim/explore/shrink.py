@@ -50,7 +50,14 @@ TIMES = 10
 
 @runtime_checkable
 class ShrinkableProgram(Program, Protocol):
-    """A program that can offer smaller ones."""
+    """A program that can offer smaller ones.
+
+    Attributes:
+        judges: the smaller ones know what results are right for them.  If not, a wrong result may
+            come of nothing but what is missing, and proves nothing.
+    """
+
+    judges: bool
 
     def smaller(self) -> Iterator[Program]:
         """Programs with a little less, the most promising first.
@@ -336,13 +343,19 @@ class _Points:
 _WAKERS = ("wait.lost-wakeup", "wait.no-waker")
 """Rules that anything breaks in which somebody is missing: whoever is left out wakes nobody."""
 
+_RESULTS = ("result.", "test.")
+"""Rules about what a program expects of its own tasks."""
+
 
 def _smaller_program(judge: _Judge, best: Shrunk) -> bool:
     """Take smaller programs as long as one fails in the same way; whether any did."""
     helped = False
-    if judge.signature[0] in _WAKERS:
+    rule = judge.signature[0]
+    if rule in _WAKERS:
         return False
     while isinstance(best.program, ShrinkableProgram):
+        if rule.startswith(_RESULTS) and not best.program.judges:
+            break
         found = _failing(judge, list(best.program.smaller()), best.deviations)
         if found is None:
             break

@@ -128,9 +128,11 @@ class Scenario:
         options: mount options.
         cpus: of the machine.
         left_out: the parts that this one lacks.
+        judges: what is right is computed, for a smaller scenario too.
     """
 
     left_out: ClassVar[tuple[str, ...]] = ()
+    judges: ClassVar[bool] = False
     filesystem: ClassVar[type[FileSystemType] | None] = None
     device: ClassVar[int | None] = None
     options: ClassVar[str] = ""
@@ -270,6 +272,7 @@ class ScenarioProgram:
         self.name = scenario.__name__
         self.target = target_of(self.whole) if target is None else target
         self.blamed = f"filesystem {fstype.__qualname__}"
+        self.judges = scenario.judges
         self.prepared: tuple[Any] | None = None
         self.options: tuple[tuple[str, Option], ...] = ()
         if device is not None:

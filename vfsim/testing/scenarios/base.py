@@ -42,6 +42,7 @@ class LibraryScenario(Scenario):
         prepared: the legal outcomes.
     """
 
+    judges: ClassVar[bool] = True
     needs: ClassVar[str] = ""
     actors: ClassVar[tuple[Actor, ...]] = ()
     before: ClassVar[tuple[Thing, ...]] = ()
