@@ -339,8 +339,8 @@ def render(
             lines.append(f"{'':{_TIME}}-- {row.text} --")
             continue
         here = row.task if row.task in columns else OTHERS
-        text = f"{MARK} {row.text}" if row.marked else row.text
-        text = text if here != OTHERS else f"{names[row.task]}: {text}"
+        text = row.text if here != OTHERS else f"{names[row.task]}: {row.text}"
+        text = f"{MARK} {text}" if row.marked else text
         cells = ["" if c != here else _fit("  " * row.depth + text, each) for c in columns]
         lines.append(_line(time if time != clock else "", cells, each))
         clock = time

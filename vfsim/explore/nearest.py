@@ -40,7 +40,8 @@ class Looked:
     Attributes:
         deviations: how many there are.  minimal: none of them can go.
         reproduced: how many of `TIMES` replays failed in the same way.
-        passing: the trace of the nearest passing schedule, if there is one.
+        passing: the trace of the nearest schedule in which nothing fails, or at least not in this
+            way, if there is one.
         left_out: tasks that the program had and does not need.
     """
 
@@ -86,20 +87,24 @@ def look(
     count = len(deviations)
     if signature[0] == TIMED_OUT or count > _MOST or watch.interrupted:
         return UNKNOWN
-    passing: Trace | None = None
+    clean: Trace | None = None
+    other: Trace | None = None  # it fails in another way
     needed = 0
     for i in reversed(range(count)):
         watch.begin()
         trace = Trace(stacks=False)
         fewer = Replay([*deviations[:i], *deviations[i + 1 :]])
         run = execute(program, fewer, trace, max_steps)
-        needed += all(v.signature != signature for v in run.violations)
-        if passing is None and not run.violations:
-            passing = trace
+        if any(v.signature == signature for v in run.violations):
+            continue
+        needed += 1
+        other = other or trace
+        if not run.violations:
+            clean = clean or trace
     again = reproduce(program, deviations, signature, max_steps, watch)
     without = dict(program.options).get("without") or ""
     left_out = tuple(name for name in str(without).split() if name.isidentifier())
-    return Looked(count, needed == count, again, passing, left_out)
+    return Looked(count, needed == count, again, clean or other, left_out)
 
 
 def _counted(trace: Trace) -> tuple[int, int]:
