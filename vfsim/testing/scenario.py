@@ -198,17 +198,17 @@ class Scenario:
         Raises:
             LookupError: it has no such part.
         """
-        cls.must_have(part)
-        return cls.like({"left_out": (*cls.left_out, part), "check": Scenario.check})
+        cls._must_have(part)
+        return cls._like({"left_out": (*cls.left_out, part), "check": Scenario.check})
 
     @classmethod
-    def must_have(cls, part: str) -> None:
+    def _must_have(cls, part: str) -> None:
         """Raises: LookupError: a part is not there to be left out."""
         if part not in cls.parts():
             raise LookupError(f"the scenario {cls.__name__} has no part {part!r} to leave out")
 
     @classmethod
-    def like(cls, body: Mapping[str, Any]) -> type[Self]:
+    def _like(cls, body: Mapping[str, Any]) -> type[Self]:
         """A scenario of the same name in which some attributes differ."""
         same = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
         return type(cls.__name__, (cls,), {**same, "__doc__": cls.__doc__, **body})
