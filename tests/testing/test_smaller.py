@@ -15,7 +15,7 @@ from vfsim.explore.strategies.replay import Replay
 from vfsim.filesystems.ramfs import RamDirectory, RamFS
 from vfsim.sim.errors import Violation
 from vfsim.testing.check import Subject, program_named
-from vfsim.testing.scenario import ScenarioProgram
+from vfsim.testing.scenario import ScenarioProgram, as_small
 from vfsim.testing.scenarios import library
 from vfsim.testing.scenarios.base import LibraryScenario
 from vfsim.testing.scenarios.calls import append, overwrite, put, truncate
@@ -89,7 +89,7 @@ def test_what_is_right_is_computed_anew() -> None:
     subject = Subject("", ToyFS)
     for scenario in library()[::25]:
         for part in scenario.parts():
-            program = subject.scenario(scenario, [part])
+            program = subject.scenario(scenario).without(part)
             found = execute(program, maker("pos")(0, 0)).violations
             assert not [v for v in found if v.rule.startswith("result.")], part
 
@@ -99,7 +99,8 @@ def test_a_part_that_is_not_there_is_refused() -> None:
     with pytest.raises(LookupError, match="no part 'nobody' to leave out"):
         Three.without("nobody")
     with pytest.raises(LookupError, match=r"no part .append\.7."):
-        program_named("append(f) ∥ truncate(f,0)", ToyFS, None, "", "", ["append.7"])
+        program = program_named("append(f) ∥ truncate(f,0)", ToyFS, None, "", "")
+        as_small(program, {"without": "append.7"})
 
 
 def test_who_may_be_overtaken_is_counted_again() -> None:

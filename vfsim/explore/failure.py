@@ -109,12 +109,15 @@ def shrunk(failure: Failure, program: Program, watch: Watch) -> Failure:
     Args:
         program: that the failure was found in.
 
+    Returns:
+        The failure itself if it is of a smaller program already, or Ctrl-C came.
+
     Raises:
         EngineError: its run cannot be repeated.
     """
     token = decode(failure.token)
     signature = failure.violation.signature
-    if signature[0] == TIMED_OUT or watch.interrupted:
+    if token.options != program.options or signature[0] == TIMED_OUT or watch.interrupted:
         return failure
     limit = token.max_steps
     watch.begin()
