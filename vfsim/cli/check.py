@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 def check(
     target: str,
     schedules: int,
+    shrink: bool,
+    tests: Path | None,
     seed: int,
     strategy: str,
     mount_options: str,
     device: int | None,
     jobs: int,
-    shrink: bool,
-    tests: Path | None,
     document: Document,
 ) -> int:
     """Check a filesystem: contract, conformance and concurrency.
@@ -56,9 +56,9 @@ def check(
                 subject,
                 seed=seed,
                 schedules=schedules,
+                shrink=shrink,
                 strategy=strategy,
                 jobs=jobs,
-                shrink=shrink,
                 progress=progress,
             )
     _keep_coverage(result)

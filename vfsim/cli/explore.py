@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 def explore(
     target: str,
     schedules: int,
+    shrink: bool,
+    tests: Path | None,
     seed: int,
     strategy: str,
     mount_options: str,
     device: int | None,
     jobs: int,
-    shrink: bool,
-    tests: Path | None,
     document: Document,
 ) -> int:
     """Run a scenario under many schedules.
@@ -54,10 +54,10 @@ def explore(
             found = search(
                 program,
                 schedules=schedules,
+                shrink=shrink,
                 strategy=strategy,
                 seed=seed,
                 jobs=jobs,
-                shrink=shrink,
                 progress=progress.advance,
             )
     document.write({**found.as_dict(), "target": target, "coverage": tables.record()})
