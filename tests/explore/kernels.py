@@ -20,6 +20,7 @@ Kernel = Callable[[Machine], Check | None]
 class Cell:
     """A number that everybody may see."""
 
+    name: str
     value: Annotated[int, shared] = 0
 
 
@@ -27,7 +28,7 @@ def reorder(setters: int, noisy: int = 0) -> Kernel:
     """Setters write a and then b; a looker must not see one without the other."""
 
     def reordered(machine: Machine) -> Check:
-        a, b = Cell(), Cell()
+        a, b = Cell("a"), Cell("b")
         seen: list[tuple[int, int]] = []
 
         def set_both() -> None:
@@ -54,7 +55,7 @@ def wronglock(tasks: int) -> Kernel:
     """One task adds under a lock, the others under another one."""
 
     def wrongly_locked(machine: Machine) -> Check:
-        cell = Cell()
+        cell = Cell("cell")
         mine, theirs = Mutex("mine"), Mutex("theirs")
 
         def add(lock: Mutex) -> None:
@@ -77,7 +78,7 @@ def wronglock(tasks: int) -> Kernel:
 
 def bluetooth(machine: Machine) -> None:
     """A driver that stops between another's look at the flag and its count of itself."""
-    stopping, stopped, pending = Cell(), Cell(), Cell()
+    stopping, stopped, pending = Cell("stopping"), Cell("stopped"), Cell("pending")
     pending.raw_value = 1
 
     def put() -> None:
@@ -121,7 +122,7 @@ def lost_update(noisy: int) -> Kernel:
     """Two additions without a lock, among others who do something else."""
 
     def losing(machine: Machine) -> Check:
-        cell = Cell()
+        cell = Cell("cell")
 
         def add() -> None:
             cell.value = cell.value + 1
@@ -142,7 +143,7 @@ def seen_update(noisy: int) -> Kernel:
     """The same, found by one of the two themselves."""
 
     def seeing(machine: Machine) -> None:
-        cell = Cell()
+        cell = Cell("cell")
 
         def add() -> None:
             before = cell.value
@@ -160,7 +161,7 @@ def _noise(machine: Machine, tasks: int) -> None:
     """Tasks that do ten things nobody else sees."""
 
     def fidget() -> None:
-        own = Cell()
+        own = Cell("own")
         for i in range(10):
             own.value = i
 

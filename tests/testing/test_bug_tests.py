@@ -12,8 +12,9 @@ import pytest
 
 import vfsim
 from vfsim.explore.explore import search
-from vfsim.explore.failure import Failure
+from vfsim.explore.failure import Failure, shrunk
 from vfsim.explore.token import BadToken, decode
+from vfsim.explore.watch import Watch
 from vfsim.sim.errors import Violation
 from vfsim.testing.check import Subject
 from vfsim.testing.replay import SourcesChanged, as_tests
@@ -88,7 +89,17 @@ def test_the_shrunk_report_tells_the_minimal_interleaving(failure: Failure) -> N
     story = text[text.index("how it happened") :]
     assert "a passing run differs first here: create" in story
     assert "Serial.next; in this one create" in story
-    assert sum(">> " in line for line in story.splitlines()) == 2
+    marked = [line.partition(">> ")[2] for line in story.splitlines() if ">> " in line]
+    assert [text.split("(")[0] for text in marked][1:] == ["reads Serial.next"]
+
+
+def test_what_is_small_already_stays_so(failure: Failure) -> None:
+    """A failure of a smaller program is not taken for one of the whole."""
+    subject = Subject("serialfs.py", load("serialfs.py").filesystem())
+    (three,) = (s for s in library() if s.__name__ == failure.scenario)
+    with Watch() as watch:
+        assert shrunk(failure, subject.scenario(three), watch) is failure
+    sys.modules.pop("serialfs")
 
 
 def test_a_test_fails_while_the_bug_is_there(failure: Failure) -> None:

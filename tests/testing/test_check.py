@@ -181,6 +181,7 @@ def test_the_same_seed_gives_the_same() -> None:
             f.violation.signature for f in other.failures
         ]
         assert [str(e) for e in one.explorations] == [str(e) for e in other.explorations]
+        assert [f.report for f in one.failures] == [f.report for f in other.failures]
 
 
 def test_wrong_arguments_are_refused() -> None:

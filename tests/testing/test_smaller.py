@@ -89,7 +89,7 @@ def test_what_is_right_is_computed_anew() -> None:
     subject = Subject("", ToyFS)
     for scenario in library()[::25]:
         for part in scenario.parts():
-            program = subject.program(scenario.__name__, (("without", part),))
+            program = subject.scenario(scenario).without(part)
             found = execute(program, maker("pos")(0, 0)).violations
             assert not [v for v in found if v.rule.startswith("result.")], part
 
@@ -143,3 +143,26 @@ def test_a_scenario_is_shrunk_to_the_task_that_matters() -> None:
     assert isinstance(shrunk.program, ScenarioProgram)
     assert len(shrunk.program.scenario.tasks()) == 1 and shrunk.deviations == []
     assert dict(shrunk.program.options)["without"] == "idler one"
+
+
+class Expecting(vfsim.Scenario):
+    """One makes a directory; the other expects it, and is sometimes too early."""
+
+    filesystem = ToyFS
+
+    @vfsim.task
+    def maker(self, sys: Any) -> None:
+        sys.mkdir("/d")
+
+    @vfsim.task
+    def user(self, sys: Any) -> None:
+        sys.mkdir("/d/e")
+
+
+def test_a_result_needs_whoever_it_depends_on() -> None:
+    """A task that fails without its partner is no smaller case of one that comes too early."""
+    program = Expecting.program()
+    run = next(r for seed in range(50) if (r := execute(program, maker("pos")(seed, 0))).violations)
+    assert run.violations[0].rule == "result.Expecting"
+    shrunk = shrink(program, run, run.violations[0].signature)
+    assert shrunk.program is program and len(shrunk.deviations) == 1

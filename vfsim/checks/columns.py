@@ -149,10 +149,9 @@ def rows_of(trace: Trace, upto: int | None = None) -> list[Row]:
             rows.append(Row(event.time, running, "(switch)", _depth(last[running].held)))
         running = who
         noise = noise_of(event)
-        at = numbers[i]
-        rows += [Row(event.time, who, text, depth, number=at) for text, depth in told[:-1]]
+        rows += [Row(event.time, who, text, depth) for text, depth in told[:-1]]
         text, depth = told[-1]
-        rows.append(Row(event.time, who, text, depth, event.obj, noise, at))
+        rows.append(Row(event.time, who, text, depth, event.obj, noise, numbers[i]))
     return _squeezed(rows)
 
 
@@ -344,8 +343,8 @@ def render(
             lines.append(f"{'':{_TIME}}-- {row.text} --")
             continue
         here = row.task if row.task in columns else OTHERS
-        text = f"{MARK} {row.text}" if row.marked else row.text
-        text = text if here != OTHERS else f"{names[row.task]}: {text}"
+        text = row.text if here != OTHERS else f"{names[row.task]}: {row.text}"
+        text = f"{MARK} {text}" if row.marked else text
         cells = ["" if c != here else _fit("  " * row.depth + text, each) for c in columns]
         lines.append(_line(time if time != clock else "", cells, each))
         clock = time

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 def check(
     target: str,
     schedules: int,
+    shrink: bool,
+    tests: Path | None,
     seed: int,
     strategy: str,
     mount_options: str,
@@ -42,8 +44,6 @@ def check(
     jobs: int,
     no_store: bool,
     resume: bool,
-    shrink: bool,
-    tests: Path | None,
     document: Document,
 ) -> int:
     """Check a filesystem: contract, conformance and concurrency.
@@ -64,11 +64,11 @@ def check(
                 subject,
                 seed=seed,
                 schedules=schedules,
+                shrink=shrink,
                 strategy=strategy,
                 jobs=jobs,
                 campaigns=campaigns,
                 first=known,
-                shrink=shrink,
                 progress=progress,
             )
     store.keep(result.failures, {**campaigns, **result.campaigns})

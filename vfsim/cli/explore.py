@@ -12,8 +12,7 @@ from vfsim.cli.common import Document
 from vfsim.cli.kept import Kept
 from vfsim.explore.explore import search
 from vfsim.explore.program import FunctionProgram
-from vfsim.explore.shrink import told
-from vfsim.testing.scenario import ScenarioProgram
+from vfsim.testing.scenario import ScenarioProgram, as_small
 from vfsim.testing.target import BadTarget, Target, load
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 def explore(
     target: str,
     schedules: int,
+    shrink: bool,
+    tests: Path | None,
     seed: int,
     strategy: str,
     mount_options: str,
@@ -42,8 +43,6 @@ def explore(
     jobs: int,
     no_store: bool,
     resume: bool,
-    shrink: bool,
-    tests: Path | None,
     document: Document,
 ) -> int:
     """Run a scenario under many schedules.
@@ -55,7 +54,7 @@ def explore(
         program = _program(load(target), mount_options, device)
         store = Kept(program.target or target, program.options, strategy, seed, no_store)
         campaign = store.campaigns(resume).get(program.name)
-        known = store.failures(lambda token: told(program, token))
+        known = store.failures(lambda token: as_small(program, dict(token.options)))
         tables.reset()
         with common.TerminalProgress() as progress:
             progress.begin(schedules)
@@ -63,12 +62,12 @@ def explore(
             found = search(
                 program,
                 schedules=schedules,
+                shrink=shrink,
                 strategy=strategy,
                 seed=seed,
                 jobs=jobs,
                 campaign=campaign,
                 first=known,
-                shrink=shrink,
                 progress=progress.advance,
             )
     store.keep(found.failures, {program.name: found.campaign})

@@ -16,11 +16,10 @@ import attrs
 
 from vfsim.checks import report
 from vfsim.checks.counters import uncounted
-from vfsim.explore import identity
+from vfsim.explore import identity, nearest
 from vfsim.explore.execute import Run, execute
-from vfsim.explore.nearest import Looked, look
 from vfsim.explore.parallel import Batch, EngineError
-from vfsim.explore.shrink import TIMES, Shrunk, shrink, told
+from vfsim.explore.shrink import TIMES, Shrunk, shrink
 from vfsim.explore.strategies.replay import Replay
 from vfsim.explore.token import Token, decode
 from vfsim.explore.watch import INTERRUPTED, TIMED_OUT
@@ -83,7 +82,7 @@ def report_run(batch: Batch, index: int, run: Run, violations: list[Violation]) 
     wanted = {v.signature for v in violations}
     failures: list[Failure] = []
 
-    def tell_all(machine: Machine) -> None:
+    def look(machine: Machine) -> None:
         token = _token(batch, index, run, replay, trace)
         for violation in machine.violations:
             if violation.signature in wanted:
@@ -93,7 +92,7 @@ def report_run(batch: Batch, index: int, run: Run, violations: list[Violation]) 
 
     batch.watch.begin()
     with uncounted():
-        again = execute(program, replay, trace, batch.max_steps, tell_all)
+        again = execute(program, replay, trace, batch.max_steps, look)
     if INTERRUPTED in again.violations:
         return []
     divergence = replay.finish()
@@ -112,13 +111,15 @@ def shrunk(failure: Failure, program: Program, watch: Watch) -> Failure:
     Args:
         program: that the failure was found in.
 
+    Returns:
+        The failure itself if it is of a smaller program already, or Ctrl-C came.
+
     Raises:
         EngineError: its run cannot be repeated.
     """
     token = decode(failure.token)
-    program = told(program, token)
     signature = failure.violation.signature
-    if signature[0] == TIMED_OUT or watch.interrupted:
+    if token.options != program.options or signature[0] == TIMED_OUT or watch.interrupted:
         return failure
     limit = token.max_steps
     watch.begin()
@@ -131,11 +132,11 @@ def shrunk(failure: Failure, program: Program, watch: Watch) -> Failure:
             f"{signature[0]} in {program.name} came again in {small.reproduced} of {TIMES} replays."
             f"  {WHOSE_FAULT}"
         )
-    known = look(small.program, small.deviations, signature, limit, watch)
+    known = nearest.look(small.program, small.deviations, signature, limit, watch)
     return _retold(failure, token, small, known)
 
 
-def _retold(failure: Failure, token: Token, small: Shrunk, known: Looked) -> Failure:
+def _retold(failure: Failure, token: Token, small: Shrunk, known: nearest.Looked) -> Failure:
     """The failure with the report and the token of its shrunk run."""
     trace = Trace()
     replay = Replay(small.deviations)
@@ -160,7 +161,7 @@ def _retold(failure: Failure, token: Token, small: Shrunk, known: Looked) -> Fai
     return found[0] if found else failure
 
 
-def tell(machine: Machine, violation: Violation, token: str, known: Looked) -> str:
+def tell(machine: Machine, violation: Violation, token: str, known: nearest.Looked) -> str:
     """The report of a violation, with what is known of its schedule."""
     assert machine.trace is not None
     parting = known.parting(machine.trace)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _MOST = 12  # deviations of which it is asked whether each is needed
 
 
+_ANYHOW = "it needs no deviation: it fails although each task runs until it waits or ends"
+
+
 @attrs.frozen
 class Looked:
     """What is known of a failing schedule beside its run.
@@ -37,7 +40,8 @@ class Looked:
     Attributes:
         deviations: how many there are.  minimal: none of them can go.
         reproduced: how many of `TIMES` replays failed in the same way.
-        passing: the trace of the nearest passing schedule, if there is one.
+        passing: the trace of the nearest schedule in which nothing fails, or at least not in this
+            way, if there is one.
         left_out: tasks that the program had and does not need.
     """
 
@@ -66,7 +70,7 @@ class Looked:
         if self.passing is not None:
             return part(failing, self.passing)
         if self.minimal and not self.deviations and _counted(failing)[1] > 1:
-            return Parting("it fails without any deviation: as soon as each task waits or ends", ())
+            return Parting(_ANYHOW, ())
         return None
 
 
@@ -85,20 +89,24 @@ def look(
     count = len(deviations)
     if signature[0] == TIMED_OUT or count > _MOST or watch.interrupted:
         return UNKNOWN
-    passing: Trace | None = None
+    clean: Trace | None = None
+    other: Trace | None = None  # it fails in another way
     needed = 0
     for i in reversed(range(count)):
         watch.begin()
         trace = Trace(stacks=False)
         fewer = Replay([*deviations[:i], *deviations[i + 1 :]])
         run = execute(program, fewer, trace, max_steps)
-        needed += all(v.signature != signature for v in run.violations)
-        if passing is None and not run.violations:
-            passing = trace
+        if any(v.signature == signature for v in run.violations):
+            continue
+        needed += 1
+        other = other or trace
+        if not run.violations:
+            clean = clean or trace
     again = reproduce(program, deviations, signature, max_steps, watch)
     without = dict(program.options).get("without") or ""
     left_out = tuple(name for name in str(without).split() if name.isidentifier())
-    return Looked(count, needed == count, again, passing, left_out)
+    return Looked(count, needed == count, again, clean or other, left_out)
 
 
 def _counted(trace: Trace) -> tuple[int, int]:

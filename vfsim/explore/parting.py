@@ -38,34 +38,35 @@ def part(failing: Trace, passing: Trace) -> Parting | None:
     """Where a failing run parts from a passing one, or None if it never does."""
     bad, good = failing.events, passing.events
     at = _first_difference(bad, good)
-    if at is None:
-        return None
-    mine = _acting(good, at)
-    theirs = _acting(bad, at)
-    if not mine or not theirs:
+    mine = [] if at is None else _acting(good, at)
+    theirs = [] if at is None else _acting(bad, at)
+    if at is None or not mine or not theirs:
         return None
     first = next((i for i in theirs if columns.noise_of(bad[i]) < 2), theirs[0])
-    if bad[first].task_id == good[mine[0]].task_id:
-        then, now = _does(good, mine), _does(bad, theirs)
-        return Parting(f"a passing run differs first here: {then}; in this one it {now}", (first,))
     held_up = good[mine[0]]
+    if bad[first].task_id == held_up.task_id:
+        text = f"{_does(good, mine)}; in this one it {_does(bad, theirs)}"
+        return Parting(_BEGIN + text, (first,))
     meanwhile = list(takewhile(lambda i: bad[i].task_id != held_up.task_id, theirs))
     segment = list(takewhile(lambda i: good[i].task_id == held_up.task_id, mine))
-    known = {event.obj for event in bad[:at]}
-    pair = _conflict([good[i] for i in segment if good[i].obj in known], bad, meanwhile)
+    same = _Same(bad, good, at)
+    known = [good[i] for i in segment if same(good[i].obj) and columns.said(good[i])]
+    pair = _conflict(known, bad, [i for i in meanwhile if columns.said(bad[i])])
     if pair is None:
-        return Parting(
-            f"a passing run differs first here: {held_up.task} goes on and {_does(good, segment)}; "
-            f"in this one {bad[first].task} goes on and {_does(bad, meanwhile)}",
-            (first,),
-        )
+        text = f"{held_up.task} goes on and {_does(good, segment)}; in this one {bad[first].task} "
+        return Parting(f"{_BEGIN}{text}goes on and {_does(bad, meanwhile)}", (first,))
     own, other = pair
-    before = _told(bad[other], "it")
-    return Parting(
-        f"a passing run differs first here: {held_up.task} goes on and {_told(own, own.obj)}; "
-        f"in this one {bad[other].task} {before} before",
-        tuple(dict.fromkeys((first, other))),
-    )
+    return Parting(_BEGIN + _overtaken(own, bad[other]), tuple(dict.fromkeys((first, other))))
+
+
+_BEGIN = "a passing run differs first here: "
+
+
+def _overtaken(own: Event, other: Event) -> str:
+    """What one goes on with if he is not held up, and what another does before in the other run."""
+    goes_on = _told(own, own.obj)
+    before = "does so" if goes_on == _told(other, own.obj) else _told(other, "it")
+    return f"{own.task} goes on and {goes_on}; in this one {other.task} {before} before"
 
 
 def _first_difference(one: Sequence[Event], other: Sequence[Event]) -> int | None:
@@ -73,6 +74,21 @@ def _first_difference(one: Sequence[Event], other: Sequence[Event]) -> int | Non
         if (a.task_id, a.kind, a.obj) != (b.task_id, b.kind, b.obj):
             return i
     return None
+
+
+class _Same:
+    """Whether a label means the same object in both runs.
+
+    It does if the object was seen before they parted, or if there is only one of that name.
+    """
+
+    def __init__(self, one: Sequence[Event], other: Sequence[Event], at: int) -> None:
+        self.seen = {event.obj for event in one[:at]}
+        labels = (event.obj for event in (*one, *other))
+        self.numbered = {label.partition("#")[0] for label in labels if "#" in label}
+
+    def __call__(self, label: str) -> bool:
+        return label in self.seen or label.partition(".")[0] not in self.numbered | {""}
 
 
 def _acting(events: Sequence[Event], start: int) -> list[int]:
@@ -83,11 +99,14 @@ def _acting(events: Sequence[Event], start: int) -> list[int]:
 def _conflict(
     own: Sequence[Event], others: Sequence[Event], numbers: Sequence[int]
 ) -> tuple[Event, int] | None:
-    """The first of some operations with which one of the others' conflicts, and that one."""
-    for event in own:
-        for i in numbers:
-            if conflict(event, others[i]):
-                return event, i
+    """The first of some operations with which one of the others' conflicts, and that one; the
+    kernel's small steps count if there is nothing else.
+    """
+    for noise in range(3):
+        for event in own:
+            for i in numbers:
+                if columns.noise_of(others[i]) == noise and conflict(event, others[i]):
+                    return event, i
     return None
 
 

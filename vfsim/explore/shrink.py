@@ -6,7 +6,8 @@ with it.  `shrink` takes away what it can and lets a replay judge each attempt:
 1. the *causal slice*: all tasks that the failure does not depend on (`vfsim.explore.causal`);
 2. *deviations*: delta debugging (Zeller and Hildebrandt, "Simplifying and isolating
    failure-inducing input", IEEE TSE 2002): half of them, a quarter, ... one; then pairs; then one
-   away while another gives way to somebody else;
+   away while another gives way to somebody else; at last whether any single one would do, at a
+   point where the order matters;
 3. *the program*, if it can offer smaller ones (`ShrinkableProgram`): a task, a call, a thing that
    is there before.  Where the deviations no longer lead to the failure, a few fresh schedules may;
 4. the deviations again.
@@ -20,24 +21,27 @@ everywhere.
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import attrs
 
 from vfsim.explore.causal import Placed, sliced
+from vfsim.explore.dependency import dependent
 from vfsim.explore.execute import MAX_STEPS, Run, execute
 from vfsim.explore.program import Program
 from vfsim.explore.strategies.pos import POS
 from vfsim.explore.strategies.replay import Replay
 from vfsim.explore.watch import INTERRUPTED, TIMED_OUT
+from vfsim.sim.choice import Deviation
 from vfsim.sim.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from vfsim.explore.token import Option, Token
     from vfsim.explore.watch import Watch
-    from vfsim.sim.choice import Deviation, Strategy
+    from vfsim.sim.choice import Strategy
+    from vfsim.sim.machine import Machine
+    from vfsim.sim.task import Task
 
     Signature = tuple[str, str, str]
 
@@ -47,21 +51,20 @@ TIMES = 10
 
 @runtime_checkable
 class ShrinkableProgram(Program, Protocol):
-    """A program that can offer smaller ones."""
+    """A program that can offer smaller ones.
+
+    Attributes:
+        judges: the smaller ones know what results are right for them.  If not, a wrong result may
+            come of nothing but what is missing, and proves nothing.
+    """
+
+    judges: bool
 
     def smaller(self) -> Iterator[Program]:
         """Programs with a little less, the most promising first.
 
         Their tasks have the ids they have here, and their token brings them back.
         """
-
-    def told(self, options: tuple[tuple[str, Option], ...]) -> Program:
-        """The smaller program whose token has these options."""
-
-
-def told(program: Program, token: Token) -> Program:
-    """The program that a token of ``program`` runs: itself, or what was left of it."""
-    return program.told(token.options) if isinstance(program, ShrinkableProgram) else program
 
 
 @attrs.frozen
@@ -173,13 +176,21 @@ class _Judge:
     def replay(self, program: Program, deviations: Sequence[Deviation]) -> Run | None:
         """The run that these deviations lead to, if it fails as it should."""
         key = (program, tuple(deviations))
-        if self.spent or self.replays >= self.budget.replays or key in self.failed:
+        if key in self.failed:
             return None
-        self.replays += 1
-        run = self.run(program, Replay(deviations))
+        run = self.attempt(program, Replay(deviations))
         if run is None:
             self.failed.add(key)
         return run
+
+    def attempt(
+        self, program: Program, strategy: Strategy, trace: Trace | None = None
+    ) -> Run | None:
+        """A run under any strategy that counts as a replay."""
+        if self.spent or self.replays >= self.budget.replays:
+            return None
+        self.replays += 1
+        return self._run(program, strategy, trace)
 
     def explore(self, program: Program) -> Run | None:
         """A failing run among a few fresh schedules of a program."""
@@ -187,12 +198,12 @@ class _Judge:
             if self.spent or self.fresh >= self.budget.fresh:
                 return None
             self.fresh += 1
-            run = self.run(program, POS(seed))
+            run = self._run(program, POS(seed))
             if run is not None:
                 return run
         return None
 
-    def run(self, program: Program, strategy: Strategy, trace: Trace | None = None) -> Run | None:
+    def _run(self, program: Program, strategy: Strategy, trace: Trace | None = None) -> Run | None:
         """One run, if it fails as it should."""
         if self.watch is not None:
             self.watch.begin()
@@ -212,8 +223,7 @@ def _slice(judge: _Judge, best: Shrunk) -> None:
         return
     trace = Trace(stacks=False)
     replay = Placed(best.deviations, trace)
-    judge.replays += 1
-    if judge.run(best.program, replay, trace) is None:
+    if judge.attempt(best.program, replay, trace) is None:
         return
     at = next(i for i in trace.bugs if trace.events[i].ref.signature == judge.signature)
     fewer = sliced(replay, at)
@@ -229,7 +239,11 @@ def _fewer_deviations(judge: _Judge, best: Shrunk) -> None:
         if not _first(judge, best, _without_pairs(best.deviations)) and not _first(
             judge, best, _retargeted(best.deviations, names)
         ):
-            return
+            break
+    if len(best.deviations) > 1:
+        points = _Points()
+        judge.attempt(best.program, points)
+        _first(judge, best, points.preemptions())
 
 
 def _pieces(judge: _Judge, best: Shrunk) -> None:
@@ -288,19 +302,61 @@ def _retargeted(deviations: list[Deviation], names: list[str]) -> Iterator[list[
                     yield [*fewer[:i], d._replace(value=name), *fewer[i + 1 :]]
 
 
+class _Points:
+    """A strategy that never deviates, and notes where the order could matter.
+
+    Attributes:
+        met: each point: who was asked, at which of its operations, what it was about to do, and who
+            could have run instead.
+    """
+
+    gap = 1
+
+    def __init__(self) -> None:
+        self.met: list[tuple[str, int, tuple[str, Any], list[str]]] = []
+
+    def start(self, machine: Machine) -> None:
+        """Nothing to prepare."""
+        self.clock = machine.clock
+
+    def decide(self, ready: list[Task], current: Task | None) -> int:
+        """The default."""
+        if current is not None:
+            others = [task.id for task in ready[1:] if task is not self.clock]
+            self.met.append((current.id, current.ops, current.pending, others))
+        return 0
+
+    def choose(self, kind: str, n: int) -> int:
+        """The default."""
+        return 0
+
+    def preemptions(self) -> Iterator[list[Deviation]]:
+        """The schedules with one deviation: before an operation that conflicts with another's."""
+        for who, number, doing, others in self.met:
+            if any(dependent(doing, what) for other, _, what, _ in self.met if other != who):
+                for other in others:
+                    yield [Deviation(who, "p", number, 0, other)]
+
+
 # -- the program -----------------------------------------------------------------------------------
 
 
 _WAKERS = ("wait.lost-wakeup", "wait.no-waker")
 """Rules that anything breaks in which somebody is missing: whoever is left out wakes nobody."""
 
+_RESULTS = ("result.", "test.")
+"""Rules about what a program expects of its own tasks."""
+
 
 def _smaller_program(judge: _Judge, best: Shrunk) -> bool:
     """Take smaller programs as long as one fails in the same way; whether any did."""
     helped = False
-    if judge.signature[0] in _WAKERS:
+    rule = judge.signature[0]
+    if rule in _WAKERS:
         return False
     while isinstance(best.program, ShrinkableProgram):
+        if rule.startswith(_RESULTS) and not best.program.judges:
+            break
         found = _failing(judge, list(best.program.smaller()), best.deviations)
         if found is None:
             break

@@ -38,7 +38,7 @@ from vfsim.testing.conformance import (
     probe,
     run_assertion,
 )
-from vfsim.testing.scenario import ScenarioProgram
+from vfsim.testing.scenario import ScenarioProgram, as_small
 from vfsim.testing.scenarios import library
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Subject:
                     return ConformanceProgram(self, assertion, self.probe())
         for scenario in library():
             if scenario.__name__ == name:
-                return self.scenario(scenario).told(options)
+                return as_small(self.scenario(scenario), dict(options))
         raise LookupError(f"this vfsim has no scenario called {name}")
 
     def scenario(self, scenario: type[Scenario]) -> ScenarioProgram:
@@ -262,12 +262,12 @@ def check(
             known = frozenset(f.violation.signature for f in result.failures)
             work = _Work(subject, chosen, schedules, strategy, seed, known, campaigns or {})
             _concurrency(result, work, jobs, watch, progress)
+        parts = [e.coverage for e in result.explorations]
+        result.coverage = {**tables.record(), **_together(parts).as_dict()}
         if shrink:
             progress.at("shrinking")
             _shrink(result, jobs, watch)
         result.interrupted = watch.interrupted
-    parts = [e.coverage for e in result.explorations]
-    result.coverage = {**tables.record(), **_together(parts).as_dict()}
     return result
 
 
@@ -400,12 +400,12 @@ def _concurrency(result: Checked, work: _Work, jobs: int, watch: Watch, progress
 
 def _shrink(result: Checked, jobs: int, watch: Watch) -> None:
     """Make the failures that have an interleaving smaller, as many as anybody reads."""
-    scenarios = {s.__name__: result.subject.scenario(s) for s in library()}
+    scenarios = {s.__name__: s for s in library()}
     at = [i for i, f in enumerate(result.failures) if f.scenario in scenarios][:_SHRUNK]
 
     def smaller(number: int, watch: Watch) -> Failure:
         failure = result.failures[at[number]]
-        return shrunk(failure, scenarios[failure.scenario], watch)
+        return shrunk(failure, result.subject.scenario(scenarios[failure.scenario]), watch)
 
     for i, failure in zip(at, in_order(smaller, len(at), jobs, watch), strict=False):
         result.failures[i] = failure

@@ -31,19 +31,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from copy import copy
 from errno import errorcode
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 import attrs
 
 from vfsim.block.disk import RamDisk
-from vfsim.checks.counters import uncounted
 from vfsim.explore.program import target_of
 from vfsim.fs.kernel import Kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from vfsim.explore.program import Program
     from vfsim.explore.token import Option
     from vfsim.fs.operations import FileSystemType
     from vfsim.fs.syscalls import Sys
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 _MARK = "__vfsim_task__"
+
+LEFT_OUT = "without"
+"""The option of a program that names the parts of its scenario that it lacks."""
 
 
 @attrs.frozen
@@ -129,9 +133,11 @@ class Scenario:
         options: mount options.
         cpus: of the machine.
         left_out: the parts that this one lacks.
+        judges: what is right is computed, for a smaller scenario too.
     """
 
     left_out: ClassVar[tuple[str, ...]] = ()
+    judges: ClassVar[bool] = False
     filesystem: ClassVar[type[FileSystemType] | None] = None
     device: ClassVar[int | None] = None
     options: ClassVar[str] = ""
@@ -197,17 +203,17 @@ class Scenario:
         Raises:
             LookupError: it has no such part.
         """
-        cls.must_have(part)
-        return cls.like({"left_out": (*cls.left_out, part), "check": Scenario.check})
+        cls._must_have(part)
+        return cls._like({"left_out": (*cls.left_out, part), "check": Scenario.check})
 
     @classmethod
-    def must_have(cls, part: str) -> None:
+    def _must_have(cls, part: str) -> None:
         """Raises: LookupError: a part is not there to be left out."""
         if part not in cls.parts():
             raise LookupError(f"the scenario {cls.__name__} has no part {part!r} to leave out")
 
     @classmethod
-    def like(cls, body: Mapping[str, Any]) -> type[Self]:
+    def _like(cls, body: Mapping[str, Any]) -> type[Self]:
         """A scenario of the same name in which some attributes differ."""
         same = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
         return type(cls.__name__, (cls,), {**same, "__doc__": cls.__doc__, **body})
@@ -232,11 +238,9 @@ class ScenarioProgram:
         scenario: the class.
         filesystem, device, mount_options: instead of what the class says.
         target: what brings it back in another process, if that is not the scenario itself.
-        without: the parts of the scenario to leave out.
 
     Raises:
         TypeError: there is no filesystem, or no task.
-        LookupError: there is no such part.
     """
 
     def __init__(
@@ -246,7 +250,6 @@ class ScenarioProgram:
         device: int | None = None,
         mount_options: str = "",
         target: str | None = None,
-        without: Sequence[str] = (),
     ) -> None:
         from vfsim.fs.operations import FileSystemType
 
@@ -260,60 +263,62 @@ class ScenarioProgram:
             raise TypeError(
                 f"scenario {scenario.__qualname__} has no task: mark methods with @vfsim.task"
             )
-        self.whole = scenario
-        self.left_out = tuple(without)
-        for part in without:
-            scenario = scenario.without(part)
         self.scenario = scenario
         self.filesystem = fstype
         self.device = device if device is not None else scenario.device
         self.mount_options = mount_options or scenario.options
         self.name = scenario.__name__
-        self.target = target_of(self.whole) if target is None else target
+        self.target = target_of(scenario) if target is None else target
         self.blamed = f"filesystem {fstype.__qualname__}"
+        self.judges = scenario.judges
         self.prepared: tuple[Any] | None = None
         self.options: tuple[tuple[str, Option], ...] = ()
         if device is not None:
             self.options += (("device", device),)
         if mount_options:
             self.options += (("mount-options", mount_options),)
-        if without:
-            self.options += (("without", " ".join(without)),)
 
     def world(self, trace: Trace | None, max_steps: int) -> ScenarioWorld:
         """A kernel that has just started."""
         if self.prepared is None:
-            with uncounted():
-                self.prepared = (self.scenario.prepare(self),)
+            self.prepared = (self.scenario.prepare(self),)
         kernel = Kernel(self.scenario.cpus, trace=trace, max_steps=max_steps)
         return ScenarioWorld(kernel, self)
 
     def smaller(self) -> Iterator[ScenarioProgram]:
         """The programs that lack one part more."""
         for part in self.scenario.parts():
-            yield self._without((*self.left_out, part))
+            yield self.without(part)
 
-    def told(self, options: tuple[tuple[str, Option], ...]) -> ScenarioProgram:
-        """The smaller program whose token has these options."""
-        return self._without(str(dict(options).get("without") or "").split())
+    def without(self, *parts: str) -> ScenarioProgram:
+        """The same program without some parts of its scenario; its options say so, and its token.
 
-    def _without(self, parts: Sequence[str]) -> ScenarioProgram:
-        """The program that lacks just these parts."""
-        given = dict(self.options)
-        device = given.get("device")
-        return ScenarioProgram(
-            self.whole,
-            self.filesystem,
-            device if isinstance(device, int) else None,
-            str(given.get("mount-options", "")),
-            self.target,
-            parts,
-        )
+        Raises:
+            LookupError: there is no such part.
+        """
+        less = copy(self)
+        for part in parts:
+            less.scenario = less.scenario.without(part)
+        left_out = " ".join(less.scenario.left_out)
+        others = tuple(option for option in self.options if option[0] != LEFT_OUT)
+        less.options = (*others, (LEFT_OUT, left_out)) if left_out else others
+        less.prepared = None
+        return less
 
     def mount(self, kernel: Kernel) -> None:
         """Put the filesystem on a kernel that has just started."""
         disk = RamDisk(sectors=self.device) if self.device is not None else None
         kernel.mount(self.filesystem, "/", device=disk, options=self.mount_options)
+
+
+def as_small(program: Program, options: Mapping[str, Option]) -> Program:
+    """A program without what the options of a token leave out.
+
+    Raises:
+        LookupError: there is no such part.
+    """
+    parts = str(options.get(LEFT_OUT) or "").split()
+    return program.without(*parts) if isinstance(program, ScenarioProgram) else program
 
 
 class ScenarioWorld:

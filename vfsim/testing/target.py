@@ -23,7 +23,7 @@ import attrs
 
 from vfsim.explore import identity
 from vfsim.fs.operations import FileSystemType
-from vfsim.testing.scenario import Scenario, ScenarioProgram
+from vfsim.testing.scenario import Scenario, ScenarioProgram, as_small
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -260,7 +260,13 @@ def program_for(token: Token) -> Program:
 
     Raises:
         BadTarget: its target is not here, or does not hold what the token names.
+        LookupError: this vfsim has no such scenario, or it has no such part to leave out.
     """
+    return as_small(_whole(token), dict(token.options))
+
+
+def _whole(token: Token) -> Program:
+    """The same, with the parts that the token leaves out."""
     from vfsim.explore.program import FunctionProgram
     from vfsim.testing import check
 
@@ -279,7 +285,7 @@ def program_for(token: Token) -> Program:
             device=device if isinstance(device, int) else None,
             mount_options=mount_options if isinstance(mount_options, str) else "",
             target=token.target,
-        ).told(token.options)
+        )
     function = target.function()
     if function is not None:
         return FunctionProgram(function)
@@ -289,4 +295,4 @@ def program_for(token: Token) -> Program:
         device if isinstance(device, int) else None,
         mount_options if isinstance(mount_options, str) else "",
     )
-    return subject.program(token.scenario, token.options)
+    return subject.program(token.scenario)

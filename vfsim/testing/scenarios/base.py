@@ -42,6 +42,7 @@ class LibraryScenario(Scenario):
         prepared: the legal outcomes.
     """
 
+    judges: ClassVar[bool] = True
     needs: ClassVar[str] = ""
     actors: ClassVar[tuple[Actor, ...]] = ()
     before: ClassVar[tuple[Thing, ...]] = ()
@@ -84,10 +85,10 @@ class LibraryScenario(Scenario):
     @classmethod
     def without(cls, part: str) -> type[LibraryScenario]:
         """The same scenario without one of its parts; what is right is computed anew."""
-        cls.must_have(part)
+        cls._must_have(part)
         made = _smaller.get((cls, part))
         if made is None:
-            made = _smaller[cls, part] = cls.like(_less(cls, part))
+            made = _smaller[cls, part] = cls._like(_less(cls, part))
         return made
 
     @classmethod
