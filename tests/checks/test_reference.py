@@ -92,11 +92,17 @@ def test_fast_and_slow_agree(block: int, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_programs_break_every_rule() -> None:
     """The random programs reach every verdict there is."""
-    kinds = {verdict[0] for seed in range(PROGRAMS) for verdict in compare(seed)[1]}
-    assert kinds >= {
+    missing = {
         "circular", "corrupt", "deadlock", "hang", "held-at-exit", "irq-inversion", "recursion",
         "sleep-in-atomic", "unlock-not-held",
     }  # fmt: skip
+    for seed in range(PROGRAMS):
+        trace = Trace(stacks=False)
+        fast(seed, programs.generate(seed), trace)
+        missing -= {verdict[0] for verdict in reference.reference(trace.events)}
+        if not missing:
+            break
+    assert not missing
 
 
 def _never(*args: Any) -> None:
@@ -118,13 +124,24 @@ def _all_clean(self: orders.Known, step: orders.Step) -> bool:
         (orders.Order, "_way_back", _never),
         (orders.Order, "_inversions", _no_uses),
         (orders, "_again", _never),
+        (orders, "_covered", _never),
         (orders, "_opens", _no_uses),
         (orders, "recursive", lambda found, rules: bool(found.key & SHARED)),
         (orders.Known, "look", _all_clean),
         (lockdep.Lockdep, "exposed", _never),
         (KernelJudge, "waiting", _never),
     ],
-    ids=["cycles", "inversions", "recursion", "opens", "readers", "union", "exposure", "waits"],
+    ids=[
+        "cycles",
+        "inversions",
+        "recursion",
+        "nests",
+        "opens",
+        "readers",
+        "union",
+        "exposure",
+        "waits",
+    ],
 )
 def test_the_comparison_has_teeth(
     target: Any, name: str, broken: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

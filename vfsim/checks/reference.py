@@ -41,7 +41,8 @@ Verdict = tuple[str, ...]
 SLEEPING = ("mutex", "rwsem", "sleepbit")
 SPINNING = ("spinlock", "bitlock", "rwlock")
 QUEUED = ("spinlock", "rwlock")
-ORDERED = ("mutex", "rwsem", "spinlock", "bitlock", "rwlock", "seqcount")
+ORDERED = ("mutex", "rwsem", "spinlock", "bitlock", "rwlock", "seqcount", "fs_reclaim")
+LOOKS = ("seqcount", "fs_reclaim")  # to read them is to look, not to hold
 ATOMIC_STATES = (
     "interrupts off",
     "softirqs off",
@@ -70,6 +71,7 @@ class Held:
     tried: bool
     irq: bool
     bh: bool
+    nested: bool  # one of several of its class, kept apart by another lock
     recursive: bool = False  # a read that only a writer stops
 
     @property
@@ -234,6 +236,7 @@ class Reference:
         new = Held(
             event.obj, event.family, event.cls, sub,
             "shared" in event.how, "try" in event.how, "irq" in event.how, "bh" in event.how,
+            "nested" in event.how,
         )  # fmt: skip
         if new.family == "may not block":
             return  # the mark of a method: the contract has a slow twin of its own
@@ -248,7 +251,7 @@ class Reference:
                 return
         if new.family in ORDERED:
             self.order(task, new)
-        if not (new.family == "seqcount" and new.shared):  # a look, not a hold
+        if not (new.family in LOOKS and new.shared):
             task.held.append(new)
             if new.family in ORDERED:
                 self.open(task, [new])
@@ -337,6 +340,8 @@ class Reference:
         if new.tried:
             return
         around = [h for h in task.held if h.family in ORDERED]
+        if new.nested and any(h.node == new.node for h in around):
+            around = []
         if any(h.node == new.node and not (new.recursive and h.shared) for h in around):
             self.say("recursion", new.node)
         fine = []
