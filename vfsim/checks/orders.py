@@ -34,14 +34,10 @@ import attrs
 from vfsim.sim.context import (
     CLASS_SHIFT,
     FS_RECLAIM,
-    HARDIRQ,
     HARDIRQ_UNTHREADED,
     NEST,
-    RCU,
-    RCU_BH,
     RCU_SCHED,
     SHARED,
-    SOFTIRQ,
     SUBCLASS_SHIFT,
     TRY,
     Ctx,
@@ -282,30 +278,20 @@ def _opens(node: Ctx, state: Ctx) -> Iterator[Use]:
             yield Use(node.key >> SUBCLASS_SHIFT, SOFT, bool(node.key & SHARED))
 
 
-RAW, SPINNING, SLEEPING = range(3)
-_ASKS = {"raw_spinlock": RAW, "spinlock": SPINNING, "rwlock": SPINNING}
-_ALLOWS = {
-    "raw_spinlock": RAW,
-    RCU_SCHED.cls.kind: RAW,
-    HARDIRQ_UNTHREADED.cls.kind: RAW,
-    "spinlock": SPINNING,
-    "rwlock": SPINNING,
-    RCU.cls.kind: SPINNING,
-    RCU_BH.cls.kind: SPINNING,
-    SOFTIRQ.cls.kind: SPINNING,
-    HARDIRQ.cls.kind: SPINNING,
-}
-"""How a lock of a kind waits on a real-time kernel, and what may be taken inside something."""
+_PREEMPTIBLE = ("spinlock", "rwlock")
+"""Kinds of spinning locks that sleep on a real-time kernel."""
+
+_RAW = ("raw_spinlock", RCU_SCHED.cls.kind, HARDIRQ_UNTHREADED.cls.kind)
+"""Where even there nothing sleeps."""
 
 
 def _too_deep(found: Ctx) -> Ctx | None:
-    """What is held that forbids to wait as the new lock does, or None."""
-    cls = LockClass.all[found.key >> CLASS_SHIFT]
-    asks = _ASKS.get(cls.kind, SLEEPING if cls.sleeps else RAW)
+    """What is held that forbids to take a lock that sleeps on a real-time kernel, or None."""
+    if LockClass.all[found.key >> CLASS_SHIFT].kind not in _PREEMPTIBLE:
+        return None
     node = found.parent
     while node.parent is not None:
-        kind = LockClass.all[node.key >> CLASS_SHIFT].kind
-        if _ALLOWS.get(kind, SLEEPING) < asks:
+        if LockClass.all[node.key >> CLASS_SHIFT].kind in _RAW:
             return node
         if node.in_irq != node.parent.in_irq:  # what is below was interrupted
             break
