@@ -13,7 +13,7 @@ import pytest
 import vfsim
 from examples.tinydisk import TinyDisk
 from tests.checks import programs
-from vfsim.checks import lockdep, orders, reference
+from vfsim.checks import lockdep, orders, reference, steps
 from vfsim.checks.judge import KernelJudge
 from vfsim.explore.execute import execute
 from vfsim.explore.program import program_of
@@ -113,7 +113,7 @@ def _no_uses(*args: Any) -> Any:
     return iter(())
 
 
-def _all_clean(self: orders.Known, step: orders.Step) -> bool:
+def _all_clean(self: orders.Known, step: steps.Step) -> bool:
     step.clean = True
     return True
 
@@ -123,10 +123,10 @@ def _all_clean(self: orders.Known, step: orders.Step) -> bool:
     [
         (orders.Order, "_way_back", _never),
         (orders.Order, "_inversions", _no_uses),
-        (orders, "_again", _never),
-        (orders, "_covered", _never),
-        (orders, "_opens", _no_uses),
-        (orders, "recursive", lambda found, rules: bool(found.key & SHARED)),
+        (steps, "_again", _never),
+        (steps, "_covered", _never),
+        (steps, "_opens", _no_uses),
+        (steps, "recursive", lambda found, rules: bool(found.key & SHARED)),
         (orders.Known, "look", _all_clean),
         (lockdep.Lockdep, "exposed", _never),
         (KernelJudge, "waiting", _never),

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from vfsim.checks.orders import (
+from vfsim.checks.steps import (
     ASKED_RECURSIVE,
     CONTEXTS,
     HARD,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from vfsim.checks.lockdep import Lockdep
-    from vfsim.checks.orders import Step
+    from vfsim.checks.steps import Step
 
 
 class Seen(NamedTuple):
@@ -47,7 +47,7 @@ class Seen(NamedTuple):
 
     Attributes:
         held, new: ``new`` was asked for inside ``held``: ``rwsem i_rwsem/1``.
-        type: how the two were held (see `vfsim.checks.orders.Edge`).
+        type: how the two were held (see `vfsim.checks.steps.Edge`).
         run: the number of the run; nth: at which of its transitions.
         who: the task and the function that took ``new``.
     """
@@ -67,7 +67,7 @@ class Used(NamedTuple):
     """A class was taken in an interrupt, or held where one can come, and who showed it first.
 
     Attributes:
-        node, context, mild: see `vfsim.checks.orders.Use`.  opened: it was held, not taken.
+        node, context, mild: see `vfsim.checks.steps.Use`.  opened: it was held, not taken.
         run, nth, who: as of `Seen`.
     """
 
