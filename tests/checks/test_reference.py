@@ -95,11 +95,11 @@ def test_fast_and_slow_agree(block: int, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_they_agree_on_the_old_rules() -> None:
     """So they do on those of v4.9, which give other verdicts on some programs."""
     others = 0
-    for seed in range(PROGRAMS // 4):
+    for seed in range(PROGRAMS // 6):
         difference, verdicts = compare(seed, old=True)
         assert not difference, difference
         others += verdicts != compare(seed)[1]
-    assert others >= 10
+    assert others >= 5
 
 
 def test_the_programs_break_every_rule() -> None:
