@@ -46,6 +46,7 @@ SLEEPING = ("mutex", "rwsem", "sleepbit")
 SPINNING = ("spinlock", "bitlock", "rwlock")
 QUEUED = ("spinlock", "rwlock")
 ORDERED = ("mutex", "rwsem", "spinlock", "bitlock", "rwlock", "seqcount", "fs_reclaim")
+READ_RECURSIVELY = ("rwlock", "seqcount")
 LOOKS = ("seqcount", "fs_reclaim")  # to read them is to look, not to hold
 ATOMIC_STATES = (
     "interrupts off",
@@ -251,10 +252,8 @@ class Reference:
         )  # fmt: skip
         if new.family == "may not block":
             return  # the mark of a method: the contract has a slow twin of its own
-        new.recursive = new.shared and (
-            new.family == "seqcount"
-            or (new.family == "rwlock" and (self.old or task.in_interrupt(new)))
-        )
+        if new.shared and new.family in READ_RECURSIVELY:
+            new.recursive = new.family != "rwlock" or self.old or task.in_interrupt(new)
         if new.label in self.disowned and new.tried:
             self.disowned.remove(new.label)  # adopted
         if new.family in SLEEPING and not new.tried:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vfsim.checks.judge import KernelJudge
-from vfsim.locks import memalloc, rcu_flavours
+from vfsim.locks import memalloc
 from vfsim.locks.debugging import init_lock
 from vfsim.locks.mutex import Mutex
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
@@ -28,6 +28,8 @@ from vfsim.sim.context import (
     HARDIRQ,
     HARDIRQ_UNTHREADED,
     IRQ_OFF,
+    RCU_BH,
+    RCU_SCHED,
     ROOT,
     SOFTIRQ,
     TRY,
@@ -222,10 +224,10 @@ _STATES: dict[str, Callable[[], Any]] = {
     "SOFTIRQ_EXIT": partial(_pop, *_SOFTIRQ),
     "RCUL": rcu_read_lock,
     "RCUU": rcu_read_unlock,
-    "RCUBL": rcu_flavours.rcu_read_lock_bh,
-    "RCUBU": rcu_flavours.rcu_read_unlock_bh,
-    "RCUSL": rcu_flavours.rcu_read_lock_sched,
-    "RCUSU": rcu_flavours.rcu_read_unlock_sched,
+    "RCUBL": partial(_push, RCU_BH),
+    "RCUBU": partial(_pop, RCU_BH),
+    "RCUSL": partial(_push, RCU_SCHED),
+    "RCUSU": partial(_pop, RCU_SCHED),
     "NOFS_SAVE": memalloc.memalloc_nofs_save,
     "NOFS_RESTORE": memalloc.memalloc_nofs_restore,
 }
