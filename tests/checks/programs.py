@@ -10,6 +10,7 @@ from __future__ import annotations
 from random import Random
 from typing import Annotated, Any
 
+from vfsim.locks import memalloc
 from vfsim.locks.bitlock import BitLock
 from vfsim.locks.mutex import Mutex
 from vfsim.locks.rcu import call_rcu, rcu_read_lock, rcu_read_unlock, synchronize_rcu
@@ -67,10 +68,15 @@ class Drawer:
     def step(self, depth: int, floor: int, atomic: bool, irq: bool, bh: bool) -> Step:
         if depth >= 3:
             return self.leaf(atomic)
-        draw = self.pick(20)
+        draw = self.pick(22)
         inner = depth + 1
         if draw < 4:
             return self.leaf(atomic)
+        if draw == 19:
+            return self.nest(inner, floor, atomic, irq, bh)
+        if draw == 20:
+            word = ("reclaim", "nofs")[self.pick(2)]
+            return (word, self.body(inner, floor, atomic, irq, bh))
         if draw < 11:
             return self.locked(inner, floor, atomic, irq, bh)
         if draw == 11:
@@ -92,7 +98,12 @@ class Drawer:
         return self.posted()
 
     def leaf(self, atomic: bool) -> Step:
-        draw = self.pick(6)
+        draw = self.pick(7)
+        if draw == 6:
+            careful = self.ordered and self.chance(0.95)
+            if atomic and (careful or self.chance(0.9)):
+                return ("alloc", "ATOMIC")
+            return ("alloc", "NOFS" if careful or self.chance(0.3) else "KERNEL")
         if draw < 2:
             return ("read", self.pick(FIELDS))
         if draw < 4:
@@ -160,6 +171,17 @@ class Drawer:
             how,
             self.body(depth, max(floor, rank + 1), atomic or kind in "sbw", irq, bh),
         )
+
+    def nest(self, depth: int, floor: int, atomic: bool, irq: bool, bh: bool) -> Step:
+        """Both locks of a class, in any order, under a lock of another."""
+        kind, outer, first = ("m", self.pick(2), 2) if self.chance(0.5) else ("s", 2, 3)
+        if kind == "m" and (atomic or (self.ordered and floor)):
+            return self.leaf(atomic)
+        if self.ordered and kind == "s" and floor > self.rank(kind, outer):
+            return self.leaf(atomic)
+        i = self.pick(2)
+        inside = self.body(depth, self.rank(kind, first) + 1, atomic or kind == "s", irq, bh)
+        return ("nest", kind, outer, first + i, first + 1 - i, inside)
 
     def crossed(self, depth: int, floor: int, atomic: bool, irq: bool, bh: bool) -> Step:
         """Hand over hand: the outer lock is released first."""
@@ -325,6 +347,29 @@ class Runner:
         elif lock.trylock():
             self.run(body)
             lock.unlock()
+
+    def do_nest(self, kind: str, outer: int, i: int, j: int, body: list[Step]) -> None:
+        around, one, two = (self.locks[kind][n] for n in (outer, i, j))
+        around.lock()
+        one.lock_nest_lock(around)
+        two.lock_nest_lock(around)
+        self.run(body)
+        two.unlock()
+        one.unlock()
+        around.unlock()
+
+    def do_reclaim(self, body: list[Step]) -> None:
+        memalloc.fs_reclaim_acquire(memalloc.GFP_KERNEL)
+        self.run(body)
+        memalloc.fs_reclaim_release(memalloc.GFP_KERNEL)
+
+    def do_nofs(self, body: list[Step]) -> None:
+        memalloc.memalloc_nofs_save()
+        self.run(body)
+        memalloc.memalloc_nofs_restore()
+
+    def do_alloc(self, gfp: str) -> None:
+        memalloc.might_alloc(getattr(memalloc, f"GFP_{gfp}"))
 
     def do_crossed(self, a: tuple[str, int], b: tuple[str, int], body: list[Step]) -> None:
         outer, inner = self.locks[a[0]][a[1]], self.locks[b[0]][b[1]]

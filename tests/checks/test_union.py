@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import permutations
 from typing import Any
 
-from tests.checks.worlds import world
+from tests.checks.worlds import after, world
 from vfsim.checks.union import Union, union_of
 from vfsim.locks.mutex import Mutex
 from vfsim.locks.rwlock import RwLock
@@ -126,3 +126,50 @@ def test_runs_may_come_in_any_order() -> None:
         with world(taking(A, B)) as machine:
             union.add(number, machine.judge.lockdep)  # type: ignore[attr-defined]
     assert [edge.run for edge in union.edges()] == [3]
+
+
+# -- interrupts ------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_in_one_schedule_and_a_careless_holder_in_another() -> None:
+    """The use, what it leads to and the hold are told with a run each."""
+    x, y = SpinLock("X"), SpinLock("Y")
+    handler = after(1000, taking(x))
+
+    def inside() -> None:
+        x.lock_irq()
+        y.lock()
+        y.unlock()
+        x.unlock_irq()
+
+    union = campaign(handler, inside, taking(y))
+    (found,) = union.inversions()
+    assert str(found) == (
+        "union inversion: X taken in a hardirq in schedule 0, X→Y in schedule 1, "
+        "Y held with interrupts on in schedule 2"
+    )
+    assert found.runs == (0, 1, 2)
+    assert len(found.lines()) == 3
+    assert union.cycles() == []
+    assert campaign(handler, inside).inversions() == []
+    whole = union_of(
+        pickle.loads(pickle.dumps(campaign(f, start=n)))
+        for n, f in enumerate((handler, inside, taking(y)))
+    )
+    assert whole.inversions() == [found]
+
+
+def test_an_inversion_of_one_world_is_that_worlds() -> None:
+    """What a world reported is left out; recursive readers on both sides are fine."""
+    x = SpinLock("X")
+    handler = after(1000, taking(x))
+    assert len(campaign(handler, taking(x)).inversions()) == 1
+    assert campaign((handler, taking(x)), handler, taking(x)).inversions() == []
+    rw = RwLock("RW")
+
+    def reads() -> None:
+        with rw.shared():
+            pass
+
+    assert campaign(after(1000, reads), reads).inversions() == []
+    assert len(campaign(after(1000, reads), taking(rw)).inversions()) == 1

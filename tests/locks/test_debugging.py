@@ -12,15 +12,11 @@ from vfsim.checks.judge import KernelJudge
 from vfsim.checks.lockdep import Rules
 from vfsim.locks.debugging import init_lock, pin_lock, unpin_lock
 from vfsim.locks.mutex import Mutex
-from vfsim.locks.rcu_flavours import (
-    rcu_read_lock_bh,
-    rcu_read_lock_sched,
-    rcu_read_unlock_bh,
-    rcu_read_unlock_sched,
-)
 from vfsim.locks.rwlock import RwLock
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.spinlock import RawSpinLock, SpinLock
+from vfsim.sim.context import RCU_BH, RCU_SCHED, PseudoLock
+from vfsim.sim.cpu import pop, push
 from vfsim.sim.machine import Machine
 from vfsim.sim.scheduler import might_sleep
 from vfsim.sim.state import K
@@ -176,24 +172,21 @@ def test_a_spinlock_inside_a_raw_one() -> None:
     assert judged(outward, Rules()) == judged(inward, strict) == judged(tries, strict) == []
 
 
-@pytest.mark.parametrize(
-    ("enter", "leave"),
-    [(rcu_read_lock_bh, rcu_read_unlock_bh), (rcu_read_lock_sched, rcu_read_unlock_sched)],
-)
-def test_older_kinds_of_rcu(enter: Callable[[], None], leave: Callable[[], None]) -> None:
-    """Sections nest, forbid sleeping, and end."""
+@pytest.mark.parametrize("section", [RCU_BH, RCU_SCHED], ids=str)
+def test_older_kinds_of_rcu(section: PseudoLock) -> None:
+    """Their sections are states that nest, forbid sleeping, and end."""
 
     def good() -> None:
-        enter()
-        enter()
-        leave()
+        push(section)
+        push(section)
+        pop(section)
         assert K.cur.ctx.nopreempt
-        leave()
+        pop(section)
         assert not K.cur.ctx.nopreempt
         might_sleep()
 
     def bad() -> None:
-        enter()
+        push(section)
         might_sleep()
 
     assert verdicts(good) == []

@@ -217,6 +217,7 @@ def test_waiters_look_again_when_an_older_one_comes_first() -> None:
 BROKEN: dict[str, Callable[[WwContext, WwMutex, WwMutex], Any]] = {
     "lock after done": lambda ctx, a, b: (ctx.done(), a.lock(ctx), a.unlock()),
     "done twice": lambda ctx, a, b: (ctx.done(), ctx.done()),
+    "never begun": lambda ctx, a, b: WwContext(FAMILY).done(),
     "slow without need": lambda ctx, a, b: (a.lock_slow(ctx), a.unlock()),
     "ended early": lambda ctx, a, b: (a.lock(ctx), ctx.fini(), a.unlock(), ctx.init()),
     "another class": lambda ctx, a, b: (

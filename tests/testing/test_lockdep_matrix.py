@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from vfsim.checks import lockdep as checker
-from vfsim.checks import orders
+from vfsim.checks import orders, steps
 from vfsim.testing.selftest import lockdep
 from vfsim.testing.selftest.case import Outcome, judge
 from vfsim.testing.selftest.lockdep_table import V49, V517, Row, rows
@@ -74,10 +74,10 @@ def _never(*args: Any) -> None:
 @pytest.mark.parametrize(
     ("target", "name", "broken", "least"),
     [
-        (orders, "_again", _never, 25),
-        (orders, "_covered", lambda found: False, 2),
-        (orders, "_too_deep", _never, 3),
-        (orders, "recursive", lambda found, rules: False, 60),
+        (steps, "_again", _never, 25),
+        (steps, "_covered", lambda found: False, 2),
+        (steps, "_too_deep", _never, 3),
+        (steps, "recursive", lambda found, rules: False, 60),
         (orders.Order, "_way_back", _never, 60),
         (orders.Order, "_inversions", lambda self: iter(()), 150),
         (checker.Lockdep, "exposed", _never, 10),
@@ -100,13 +100,13 @@ def test_the_two_generations_differ() -> None:
     """v4.9's rules are blind to a read-lock/lock-write deadlock, and the newer ones are not."""
     row = next(r for r in rows(V517) if r.name == "lockdep.rlock.read-lock/lock-write")
     assert [v.rule for v in lockdep.run(row)] == ["lockdep.circular"]
-    old = Row(V49, row.lock, row.family, "", row.trace, False, "", orders.Rules(mode="4.9"))
+    old = Row(V49, row.lock, row.family, "", row.trace, False, "", steps.Rules(mode="4.9"))
     assert lockdep.run(old) == []
 
 
 def test_a_wrong_answer_is_found() -> None:
     """A lock that does not answer as the table says fails its case."""
-    row = Row(V49, "ww", "x", "", "WWT(o)=no", False, "", orders.DEFAULT)
+    row = Row(V49, "ww", "x", "", "WWT(o)=no", False, "", steps.DEFAULT)
     with pytest.raises(lockdep.WrongAnswer):
         lockdep.run(row)
 
@@ -114,4 +114,4 @@ def test_a_wrong_answer_is_found() -> None:
 def test_there_is_no_third_generation() -> None:
     """A mode that does not exist is a mistake of the caller."""
     with pytest.raises(ValueError, match="mode"):
-        orders.Rules(mode="2.6")
+        steps.Rules(mode="2.6")

@@ -31,13 +31,12 @@ import attrs
 from vfsim.checks.blame import KERNEL, Culprit, blame, owner_of, short
 from vfsim.checks.history import calls, chain, holds, mode, taken
 from vfsim.checks.instances import out_of_order, whose
-from vfsim.checks.orders import (
+from vfsim.checks.orders import Known, Order
+from vfsim.checks.steps import (
     CONTEXTS,
     DEFAULT,
     HARD,
     Edge,
-    Known,
-    Order,
     Rules,
     Step,
     identity,

@@ -69,6 +69,13 @@ class SpinLock:
         else:
             self.owner = t
 
+    def lock_nest_lock(self, outer: Any) -> None:
+        """Never sleeps.  Take one of several locks of this class under ``outer``, which is held.
+
+        Linux: ``spin_lock_nest_lock``.
+        """
+        self._take(nested_under(K.cur, self, outer))
+
     def unlock(self) -> None:
         """Never sleeps.  Let go, and hand the lock to the first in line."""
         t = K.cur
@@ -117,13 +124,6 @@ class SpinLock:
         t.held = (self, t.held)
         return True
 
-    def lock_nest_lock(self, outer: Any) -> None:
-        """Never sleeps.  Take one of several locks of this class under ``outer``, which is held.
-
-        Linux: ``spin_lock_nest_lock``.
-        """
-        self._take(nested_under(K.cur, self, outer))
-
     def trylock_irq(self) -> bool:
         """Never sleeps.  As `trylock`; interrupts are off if it did, and as before if not."""
         return self._try(IRQ)
@@ -154,7 +154,7 @@ class SpinLock:
         return True
 
     def _take(self, mode: int) -> None:
-        """Take the lock with further mode bits, such as interrupts (softirqs) off."""
+        """Take the lock together with interrupts (softirqs) off."""
         K.left -= 1
         if not K.left:
             K.machine.point("spin_lock", self)

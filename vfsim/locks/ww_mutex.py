@@ -103,6 +103,8 @@ class WwContext:
 
     def done(self) -> None:
         """Never sleeps.  Say that no more mutexes will be taken.  Optional."""
+        if self.owner is not K.cur:
+            _misused(self, "calls done() of a context that it has not begun")
         if self.finished:
             _misused(self, "calls done() twice")
         self.finished = True

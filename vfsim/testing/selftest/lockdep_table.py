@@ -13,6 +13,7 @@ An operation is spelled as in ``lib/locking-selftest.c``, so that a row can be h
 ``LOCK UNLOCK INIT``      the same of the column's lock; ``LOCK(A)`` may be ``L(A)`` or ``RSL(A)``
 ``HARDIRQ_ENTER``, ...    interrupts: ``ENTER``/``EXIT`` a handler, ``DISABLE``/``ENABLE`` them
 ``IRQ_ENTER``, ...        the same of the column's kind of interrupt
+``UNTHREADED_ENTER``      a handler that is no thread on a real-time kernel; ``.._EXIT``
 ``RCUL RCUU``             RCU section; ``RCUBL RCUBU`` of RCU-bh, ``RCUSL RCUSU`` of RCU-sched
 ``SLN(A,o)``              spinlock A, one of several under o
 ``WWAI WWAD WWAF``        an acquire context: init, done, fini
@@ -21,6 +22,8 @@ An operation is spelled as in ``lib/locking-selftest.c``, so that a row can be h
 ``BL BT BU  BN(o,t)``     the plain mutex calls on o's base; as one of several under t
 ``AWAY(o,t) BACK(o)``     somebody else takes o for t; lets go of it
 ``COPY(a,b) AGE(t,n)``    context a becomes equal to b; t gets younger by n
+``RECLAIM RECLAIMED``     reclaim for an allocation with these GFP flags begins, ends
+``ALLOC NOFS_SAVE``       allocate; from here to ``NOFS_RESTORE`` without filesystems
 ``CTX(o,t)`` ``ACQ(t,n)`` set o's context, t's count; ``NOCLASS(t)``: take t's class away
 ========================  ==========================================================================
 
