@@ -266,7 +266,7 @@ def check(
         result.coverage = {**tables.record(), **_together(parts).as_dict()}
         if shrink:
             progress.at("shrinking")
-            _shrink(result, jobs, watch)
+            _shrink(result, len(first), jobs, watch)
         result.interrupted = watch.interrupted
     return result
 
@@ -398,10 +398,15 @@ def _concurrency(result: Checked, work: _Work, jobs: int, watch: Watch, progress
             return
 
 
-def _shrink(result: Checked, jobs: int, watch: Watch) -> None:
-    """Make the failures that have an interleaving smaller, as many as anybody reads."""
+def _shrink(result: Checked, known: int, jobs: int, watch: Watch) -> None:
+    """Make the failures that have an interleaving smaller, as many as anybody reads.
+
+    Args:
+        known: so many at the beginning were replayed, and are as small as they were kept.
+    """
     scenarios = {s.__name__: s for s in library()}
-    at = [i for i, f in enumerate(result.failures) if f.scenario in scenarios][:_SHRUNK]
+    fresh = range(known, len(result.failures))
+    at = [i for i in fresh if result.failures[i].scenario in scenarios][:_SHRUNK]
 
     def smaller(number: int, watch: Watch) -> Failure:
         failure = result.failures[at[number]]
