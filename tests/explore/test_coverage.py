@@ -273,3 +273,14 @@ def test_it_can_be_left_out() -> None:
     found = search(FunctionProgram(busy), schedules=50, observe=False)
     assert found.coverage == Coverage() and found.run == 50
     assert Order(("a", "f"), ("a", "g"), "x").reverse == Order(("a", "g"), ("a", "f"), "x")
+
+
+def test_a_set_up_that_fails_shows_nothing() -> None:
+    """A world that never came to its run is no error of who looks on."""
+
+    def broken(machine: Machine) -> None:
+        raise RuntimeError("no such thing")
+
+    found = search(FunctionProgram(broken), schedules=5)
+    assert [f.violation.kind for f in found.failures] == ["oops"]
+    assert found.coverage.orders == {} and len(found.coverage.classes) == 1

@@ -102,6 +102,9 @@ def summary(result: Checked) -> list[str]:
     done = len(result.explorations)
     text = f"{counted(done, 'scenario')}, {counted(result.run, 'schedule')}"
     text += f", {result.distinct:,} distinct"
+    complete = sum(bool(e.complete) for e in result.explorations)
+    if complete:
+        text += f"; {counted(complete, 'scenario')} searched completely"
     if result.left_out:
         text += f"; {len(result.left_out)} do not apply"
     lines.append(f"  concurrency   {text}")

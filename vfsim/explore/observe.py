@@ -23,8 +23,8 @@ meeting the earlier.  They are named by where they are: kind and function.
 of held states, which has an edge for each (`vfsim.sim.context`).
 
 The class is told of every schedule, which costs about a tenth of a POS schedule; orders and lock
-uses would cost twice that, so one schedule in `EVERY` is looked at closely.  Only the phase under
-the strategy is looked at, lock uses excepted.
+uses would cost another fifth, so one schedule in `EVERY` is looked at closely.  Only the phase
+under the strategy is looked at, lock uses excepted.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ READERS = frozenset(kind for kind, others in COMMUTES.items() if kind in others)
 }  # fmt: skip
 """Kinds of operation that leave an object as it is: two of them commute (a grace period waits)."""
 
-EVERY = 3
+EVERY = 7
 """One schedule in so many is looked at closely: by number, and prime to the turns of ``auto``."""
 
 Site = tuple[str, str]
@@ -161,13 +161,18 @@ class Observing:
         closely: orders and lock uses, too.
     """
 
-    gap = 1
+    __slots__ = (
+        "actors", "closely", "doing", "due", "gap", "inner", "machine", "new", "objects",
+        "observer", "total", "uses",
+    )  # fmt: skip
 
     def __init__(self, inner: Strategy, observer: Observer, closely: bool = True) -> None:
+        self.gap = 1
         self.inner = inner
         self.observer = observer
         self.closely = closely
         self.total = 0
+        self.doing: _Actor | None = None  # it was picked, and may block on what it announced
         self.new: list[Order] = []
         self.uses: list[Use] = []
 
@@ -176,7 +181,7 @@ class Observing:
         self.machine = machine
         self.actors: dict[Task, _Actor] = {}
         self.objects: dict[Any, _Object] = {}
-        self.doing: _Actor | None = None  # it was picked, and may block on what it announced
+        self.doing = None
         self.inner.start(machine)
         self.due = self.inner.gap
 

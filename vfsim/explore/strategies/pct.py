@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DEPTHS = (2, 3, 4, 5)
 """What the depth is drawn from."""
 
-_FAIR_AFTER = 20  # times the expected length
+_FAIR_AFTER = 20  # times the expected length, or half of the steps that there are
 _PATIENCE = 32  # yields in a row before it falls
 
 
@@ -61,6 +61,7 @@ class PCT:
     def start(self, machine: Machine) -> None:
         """Draw where priorities change, and to what."""
         self.machine = machine
+        self.fair_after = min(self.length * _FAIR_AFTER, machine.max_steps // 2)
         self.leader = self.chosen = None
         machine.clock.prio = 0.0
         for task in machine.tasks:
@@ -84,7 +85,7 @@ class PCT:
             self.patience -= 1  # it yielded, and is still the highest
             self.gap = self.until - steps
             return len(ready) - 1
-        if steps > self.length * _FAIR_AFTER:
+        if steps > self.fair_after:
             self.leader = None
             self.gap = 1
             return int(self.random() * len(ready))
@@ -126,7 +127,7 @@ class PCT:
         if chosen is not self.chosen:
             self.chosen = chosen
             self.patience = _PATIENCE
-        self.gap = self.changes[-1][0] - steps if self.changes else INF
+        self.gap = (self.changes[-1][0] if self.changes else self.fair_after + 1) - steps
         for task in self.machine.tasks:
             if task.prio > chosen.prio and (task.state is BLOCKED or task.state is SPINNING):
                 self.gap = 1
