@@ -45,32 +45,24 @@ COSTS = {
 }  # fmt: skip
 """How many scheduling points an operation has, about."""
 
-MIXES: dict[str, tuple[str, ...]] = {
-    "locks": ("mutex", "mutex", "spin", "try", "tried", "read", "write", "add"),
-    "rwsems": ("down_read", "down_read", "down_write", "try_read", "try_write", "read", "write"),
-    "fields": ("read", "write", "add", "mutex", "try"),
-    "rcu": ("rcu", "rcu", "sync", "call", "read", "write", "mutex"),
-    "waits": ("complete", "complete", "try_wait", "wait", "mutex", "write", "get", "put"),
-    "seqs": ("seq_read", "seq_read", "seq_write", "write", "spin", "read"),
-    "time": ("sleep", "write", "add", "mutex", "yield", "read"),
-    "irqs": ("post", "write", "read", "irq_off", "spin_irq", "preempt_off", "read"),
-    "dense": (
-        *("write", "add", "write", "add", "try") * 3,
-        "rcu",
-        "tried",
-        "mutex",
-        "try_read",
-        "try_write",
-        "down_write",
-        "down_read",
-        "put",
-        "complete",
-        "try_wait",
-    ),
-    "denser": (*("write", "add") * 6, "try", "rcu", "call", "tried", "try_read", "put"),
-    "all": tuple(COSTS),
-}
-"""Which operations go together."""
+MIXES: dict[str, tuple[float, tuple[str, ...]]] = {
+    "fields": (0.5, ("read", "write", "add", "mutex", "try")),
+    "locks": (0.7, ("mutex", "mutex", "held", "spin", "try", "tried", "read", "write", "add")),
+    "rwsems": (0.6, ("down_read", "down_read", "down_write", "try_read", "try_write", "read")),
+    "rcu": (0.6, ("rcu", "rcu", "sync", "call", "read", "write", "mutex")),
+    "seqs": (0.7, ("seq_read", "seq_read", "seq_write", "write", "spin", "read")),
+    "waits": (0.7, ("complete", "complete", "try_wait", "wait", "mutex", "write", "get", "put")),
+    "kernel": (0.7, (
+        "mutex", "spin", "try", "tried", "down_read", "down_write", "try_read", "try_write", "rcu",
+        "sync", "call", "seq_read", "seq_write", "complete", "wait", "get", "put", "read",
+    )),
+    "time": (0.3, ("sleep", "sleep", "wait", "complete", "mutex", "yield", "read", "try")),
+    "irqs": (0.3, ("post", "post", "irq_off", "spin_irq", "spin", "preempt_off", "read", "sleep")),
+}  # fmt: skip
+"""Which operations go together.
+
+The number is how often an operation is one on a cell instead: else hardly anything would conflict.
+"""
 
 
 @attrs.define
@@ -377,24 +369,27 @@ TAKES = {
 def recipe(seed: int, mix: str, schedules: int) -> Recipe:
     """A random program of a mix that has at most about so many schedules, and not many fewer."""
     random = Random(f"{mix} {seed}")
-    count = 3 if random.random() < 0.3 else 2
+    count = 3 if random.random() < 0.8 else 2
     tasks: list[list[Op]] = [[] for _ in range(count)]
     costs = [0] * count
     for _ in range(30):
         number = min(range(count), key=lambda i: (costs[i], i))
-        op, cost = _op(random, MIXES[mix], "", False)
+        op, cost = _op(random, mix, "", False)
         grown = [c + cost * (i == number) for i, c in enumerate(costs)]
         if factorial(sum(grown)) // prod(factorial(c) for c in grown) <= schedules:
             tasks[number].append(op)
             costs = grown
-    cpus = 4 if mix not in ("irqs", "time", "all") else random.choice((1, 2, 4))
+    cpus = 4 if mix not in ("irqs", "time") else random.choice((1, 2, 4))
     return Recipe(seed, mix, tasks, cpus)
 
 
-def _op(random: Random, mix: tuple[str, ...], taken: str, atomic: bool) -> tuple[Op, int]:
-    able = [w for w in mix if not (atomic and w in SLEEPS) and TAKES.get(w, "-") not in taken]
+def _op(random: Random, mix: str, taken: str, atomic: bool) -> tuple[Op, int]:
+    crowded, kinds = MIXES[mix]
+    able = [w for w in kinds if not (atomic and w in SLEEPS) and TAKES.get(w, "-") not in taken]
     what = random.choice(able or ["write"])
-    which = int(random.random() < 0.12)
+    if random.random() < crowded:
+        what = random.choice(("write", "write", "add"))
+    which = int(random.random() < 0.08)
     inner: list[Op] = []
     cost = COSTS[what]
     if what in HOLDS and random.random() < 0.7 / (1 + len(taken)):

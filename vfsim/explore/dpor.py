@@ -151,6 +151,8 @@ class Walk(Recorder):
             chosen = self._follow(able)
         else:
             chosen = self._extend(able)
+        if chosen is self.machine.clock and len(able) > 1:
+            self._early -= 1
         self._begin_step(chosen)
         self.begin(chosen)
         return ready.index(chosen)
@@ -201,7 +203,6 @@ class Walk(Recorder):
         if chosen is None:
             self.redundant = True
             raise WorldStopped
-        self._early -= chosen is clock and len(able) > 1
         self._node = Node([task.id for task in able], chosen.id, sleep)
         self.path.append(self._node)
         self._depth += 1
