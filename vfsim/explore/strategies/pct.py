@@ -8,7 +8,8 @@ steps^(depth-1)) per run: the only strategy here that states a bound.  Nobody kn
 beforehand, and most need few: unless it is given, it is drawn anew for each run, from 2 to 5.
 
 The steps are drawn from the expected length of a run, which the exploration learns from its first
-schedules.  Three additions to the paper: who yields again and again falls below everybody (or two
+schedules.  Those may have been short ones, so every second run reckons with twice or four times
+that.  Three additions to the paper: who yields again and again falls below everybody (or two
 tasks that yield to each other would starve the third); the clock draws a new priority after each
 event, as if every event were a task of its own; and a run much longer than expected goes on as a
 fair random walk, so that spinning on a starved task ends.
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 DEPTHS = (2, 3, 4, 5)
 """What the depth is drawn from."""
 
+_STRETCH = (1, 1, 2, 4)  # times the expected length
 _FAIR_AFTER = 20  # times the expected length, or half of the steps that there are
 _PATIENCE = 32  # yields in a row before it falls
 
@@ -68,8 +70,9 @@ class PCT:
             task.prio = 0.0
         depth = self.depth or DEPTHS[int(self.random() * len(DEPTHS))]
         levels = [(i + 1) / (depth + 1) for i in range(depth - 1)]
+        length = self.length * _STRETCH[int(self.random() * len(_STRETCH))]
         self.changes = sorted(
-            ((1 + int(self.random() * self.length), level) for level in levels), reverse=True
+            ((1 + int(self.random() * length), level) for level in levels), reverse=True
         )
 
     def decide(self, ready: list[Task], current: Task | None) -> int:
