@@ -207,7 +207,10 @@ class Observing:
                 self.due = steps + inner.gap
             else:
                 i = 0
-        self.doing = self.actors.get(ready[i])
+        chosen = ready[i]
+        if chosen is self.machine.clock:
+            self.due = 0  # it is asked again at once
+        self.doing = self.actors.get(chosen)
         return i
 
     def choose(self, kind: str, n: int) -> int:

@@ -265,6 +265,7 @@ def _together(parts: list[Coverage]) -> Coverage:
         whole.classes.update(((number << 64 | name), n) for name, n in part.classes.items())
         whole.schedules += part.schedules
         whole.once += part.once
+        whole.drawn &= part.drawn
         whole.orders.update(part.orders)
         whole.uses.update(part.uses)
     return whole
