@@ -204,7 +204,7 @@ def test_known_numbers(program: Program, classes: int) -> None:
     dpor = Dpor()
     found = run_all(dpor, program)
     assert (len(found.classes), found.runs) == (classes, classes)
-    assert str(dpor) == f"exhaustive: {classes} classes, {classes} executions"
+    assert str(dpor) == f"exhaustive: {classes} classes in {classes} executions"
 
 
 def test_some_executions_are_redundant() -> None:
@@ -433,11 +433,14 @@ def test_time_that_never_ends_is_not_exhaustive() -> None:
     dpor = Dpor()
     run_all(dpor, program)
     assert not dpor.exhaustive and str(EARLY) in str(dpor)
+    found = search(FunctionProgram(program), strategy="dpor")
+    assert not found.complete and "; not complete: in one run time may pass early" in str(found)
 
 
 def test_a_search_says_that_it_is_exhaustive() -> None:
     """``--strategy dpor`` reports each failure, and how much was run."""
     found = search(FunctionProgram(dining), strategy="dpor")
     assert "every class of interleavings was run" in found.complete
+    assert found.complete.endswith("7 classes in 7 executions")
     assert {f.violation.rule for f in found.failures} == {"lockdep.circular", "wait.deadlock"}
     assert all(f.token for f in found.failures)

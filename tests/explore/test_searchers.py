@@ -246,7 +246,7 @@ class TestAuto:
 def test_dpor_is_a_searcher() -> None:
     """``dpor`` runs every class of a small program once and says that nothing is left."""
     found = search(FunctionProgram(dining), strategy="dpor")
-    assert found.complete == "every class of interleavings was run"
+    assert found.complete == "every class of interleavings was run, 7 classes in 7 executions"
     assert len(found.coverage.classes) == 7 and found.failures and found.run < 50
 
 

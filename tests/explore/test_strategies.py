@@ -104,6 +104,7 @@ def test_a_sequential_searcher_is_asked_and_told_in_order() -> None:
     class Five:
         parallel = False
         claim = "all five"
+        shortfall = ""
 
         def __init__(self) -> None:
             self.calls: list[tuple[str, int]] = []

@@ -58,7 +58,8 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="pos",
             show_default=True,
             callback=_strategy,
-            help="Who runs next: pos, pct[:DEPTH], urw, random, delay[:K], dpor, irq_sweep, auto.",
+            help="Who runs next: pos, pct[:DEPTH], urw, random, delay[:K], dpor, enumerate, "
+            "irq_sweep, auto.",
         ),
         click.option(
             "--seed",

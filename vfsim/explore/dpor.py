@@ -296,9 +296,6 @@ def _depends(task: Task, touched: Print, others: list[tuple[str, Any]]) -> bool:
 class Dpor:
     """The searcher: which schedule is next, given what the last ones showed.
 
-    Args:
-        limit: give up after so many executions; None: never.
-
     Attributes:
         executions: how many schedules were run.  redundant: how many of them were cut short
             because they would only have repeated others.
@@ -309,8 +306,7 @@ class Dpor:
 
     parallel = False
 
-    def __init__(self, limit: int | None = None) -> None:
-        self.limit = limit
+    def __init__(self) -> None:
         self.executions = self.redundant = 0
         self.finished = False
         self.cut = ""
@@ -347,9 +343,6 @@ class Dpor:
         self._fresh = max((i for i, entry in enumerate(path) if isinstance(entry, Node)), default=0)
         self._walk = Walk(path)
         self.finished = not path
-        if self.limit is not None and self.executions >= self.limit and not self.finished:
-            self.finished = True
-            self.cut = f"the limit of {self.limit} executions was reached"
 
     @property
     def classes(self) -> int:
@@ -358,8 +351,17 @@ class Dpor:
 
     @property
     def claim(self) -> str:
-        """What was run when nothing is left, or "" if something was cut off."""
-        return "every class of interleavings was run" if self.exhaustive else ""
+        """What it means that nothing is left, or "" if something was cut off."""
+        return f"every class of interleavings was run, {self._counts}" if self.exhaustive else ""
+
+    @property
+    def shortfall(self) -> str:
+        """Why nothing is left and yet not every class was run, or ""."""
+        return f"{self.cut}, {self._counts}" if self.finished and self.cut else ""
+
+    @property
+    def _counts(self) -> str:
+        return f"{self.classes} classes in {self.executions} executions"
 
     @property
     def exhaustive(self) -> bool:
@@ -367,7 +369,6 @@ class Dpor:
         return self.finished and not self.cut
 
     def __str__(self) -> str:
-        counts = f"{self.classes} classes, {self.executions} executions"
         if self.exhaustive:
-            return f"exhaustive: {counts}"
-        return f"not exhaustive ({self.cut or 'it was ended early'}): {counts}"
+            return f"exhaustive: {self._counts}"
+        return f"not exhaustive ({self.cut or 'it was ended early'}): {self._counts}"

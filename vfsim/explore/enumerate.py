@@ -70,6 +70,8 @@ class Enumerate:
     """
 
     parallel = False
+    claim = "every schedule was run"
+    shortfall = ""
 
     def __init__(self, begun: bool = False) -> None:
         self.executions = 0

@@ -69,6 +69,7 @@ class Exploration:
         saturated: it ended because the chance of something new was below that.
         complete: if the search ran everything there is, what that is: "every schedule with at most
             2 delays was run".
+        incomplete: if nothing is left to run and yet something was cut off, what that is.
         interrupted: it ended because of Ctrl-C.
     """
 
@@ -87,6 +88,7 @@ class Exploration:
     exhausted: bool = False
     saturated: float = 0.0
     complete: str = ""
+    incomplete: str = ""
     interrupted: bool = False
 
     @property
@@ -121,6 +123,8 @@ class Exploration:
             return ", interrupted"
         if self.complete:
             return f"; complete: {self.complete}"
+        if self.incomplete:
+            return f"; not complete: {self.incomplete}"
         if self.saturated:
             return (
                 "; stopped: the chance that another schedule shows something new is below "
@@ -231,6 +235,7 @@ def search(
                 break
         else:
             found.complete = chosen.claim if found.run < schedules else ""
+            found.incomplete = chosen.shortfall
         found.interrupted = watch.interrupted
     return found
 

@@ -38,12 +38,16 @@ class Searcher(Protocol):
         parallel: after the first `LEARNING` schedules, strategies depend on their number only.
         claim: what it means that nothing is left (`strategy` gave None): "every schedule with at
             most 2 delays was run".
+        shortfall: why something was cut off, though nothing is left; "" if nothing was.
     """
 
     parallel: bool
 
     @property
     def claim(self) -> str: ...
+
+    @property
+    def shortfall(self) -> str: ...
 
     def strategy(self, index: int) -> Strategy | None:
         """The strategy of schedule ``index``; None: nothing is left.
@@ -69,7 +73,7 @@ class Seeded:
     """
 
     parallel = True
-    claim = ""
+    claim = shortfall = ""
 
     def __init__(self, make: Maker, seed: int) -> None:
         self.make = make

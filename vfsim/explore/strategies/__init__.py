@@ -11,6 +11,7 @@ every schedule; if it draws anything, its only source of chance is its own
 ``random``               everybody equally likely at every step
 ``delay``, ``delay:K``   all schedules with at most K delays (2), systematically
 ``dpor``                 every class of interleavings, systematically: for small programs
+``enumerate``            every schedule, systematically: for a dozen operations
 ``irq_sweep``            one interrupt or tick at each place where one can be, systematically
 ``auto``                 a portfolio, which ends when little is left to see
 ======================== ===========================================================================
@@ -23,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vfsim.explore.dpor import Dpor
+from vfsim.explore.enumerate import Enumerate
 from vfsim.explore.searcher import Searcher, Seeded
 from vfsim.explore.strategies.auto import Auto
 from vfsim.explore.strategies.delay import DELAYS, DelayBound
@@ -49,6 +51,7 @@ SEARCHERS: dict[str, Callable[[int], Searcher]] = {
     "urw": Uniform,
     "delay": lambda seed: DelayBound(),
     "dpor": lambda seed: Dpor(),
+    "enumerate": lambda seed: Enumerate(),
     "irq_sweep": lambda seed: IrqSweep(),
     AUTO: Auto,
 }

@@ -44,7 +44,7 @@ class Auto:
     """
 
     parallel = True
-    claim = ""
+    claim = shortfall = ""
 
     def __init__(self, seed: int) -> None:
         self.uniform = Uniform(seed)

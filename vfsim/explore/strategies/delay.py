@@ -101,6 +101,7 @@ class DelayBound:
     """The searcher: every schedule with at most so many delays, in the order of their number."""
 
     parallel = False
+    shortfall = ""
 
     def __init__(self, delays: int = DELAYS) -> None:
         self.delays = delays

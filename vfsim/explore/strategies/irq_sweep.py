@@ -80,6 +80,7 @@ class IrqSweep:
     """The searcher: the undisturbed run, and then one schedule for each place."""
 
     parallel = True
+    shortfall = ""
 
     def __init__(self) -> None:
         self._places: list[Place] = []

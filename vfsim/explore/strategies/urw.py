@@ -139,7 +139,7 @@ class Uniform:
     """
 
     parallel = True
-    claim = ""
+    claim = shortfall = ""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
