@@ -57,7 +57,7 @@ SEARCHERS: dict[str, Callable[[int], Searcher]] = {
 }
 """Strategies that learn from the schedules of a search, given its seed."""
 
-SYSTEMATIC = ("delay", "dpor", "irq_sweep")
+SYSTEMATIC = ("delay", "dpor", "enumerate", "irq_sweep")
 """Those that draw nothing, so that one search says all."""
 
 NAMES = (*SEEDED, *SEARCHERS)
