@@ -12,7 +12,7 @@ from vfsim.cli import common, kept
 from vfsim.cli.common import Document, counted
 from vfsim.cli.kept import Kept
 from vfsim.testing import check as checking
-from vfsim.testing.target import load
+from vfsim.testing.target import load, program_for
 
 if TYPE_CHECKING:
     from vfsim.testing.check import Checked
@@ -54,7 +54,7 @@ def check(
         subject = checking.Subject(target, load(target).filesystem(), device, mount_options)
         store = Kept(target, subject.options, strategy, seed, no_store)
         campaigns = store.campaigns(resume)
-        known = store.failures(subject.program_of)
+        known = store.failures(program_for)
         with common.TerminalProgress() as progress:
             result = checking.check(
                 subject,

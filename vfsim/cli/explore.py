@@ -11,7 +11,7 @@ from vfsim.cli.kept import Kept
 from vfsim.explore.explore import search
 from vfsim.explore.program import FunctionProgram
 from vfsim.testing.scenario import ScenarioProgram
-from vfsim.testing.target import BadTarget, Target, load
+from vfsim.testing.target import BadTarget, Target, load, program_for
 
 
 @click.command()
@@ -47,7 +47,7 @@ def explore(
         program = _program(load(target), mount_options, device)
         store = Kept(program.target or target, program.options, strategy, seed, no_store)
         campaign = store.campaigns(resume).get(program.name)
-        known = store.failures(lambda token: program)
+        known = store.failures(program_for)
         tables.reset()
         with common.TerminalProgress() as progress:
             progress.begin(schedules)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from vfsim.explore.campaign import Campaign
     from vfsim.explore.program import Program
-    from vfsim.explore.token import Option, Token
+    from vfsim.explore.token import Option
     from vfsim.fs.operations import FileSystemType
     from vfsim.sim.trace import Trace
     from vfsim.testing.conformance import Assertion
@@ -97,16 +97,6 @@ class Subject:
         """What the filesystem can do; its mistakes are for the suite to find."""
         args = (self.filesystem, self.device, self.mount_options)
         return probe(KernelGround(*args, checks=False))
-
-    def program_of(self, token: Token) -> Program:
-        """What a token of this subject runs.
-
-        Raises:
-            LookupError: this vfsim has no such scenario.
-        """
-        return program_named(
-            token.scenario, self.filesystem, self.device, self.mount_options, self.target
-        )
 
     def scenario(self, scenario: type[Scenario]) -> ScenarioProgram:
         """A scenario of the library on this filesystem."""
