@@ -13,9 +13,8 @@ import attrs
 
 from benchmarks.sct.kernel import Kernel
 from vfsim.explore.execute import execute
-from vfsim.explore.strategies import searcher_of
+from vfsim.explore.strategies import is_systematic, searcher_of
 
-SYSTEMATIC = ("delay", "dpor", "irq_sweep")
 MAX_STEPS = 5_000
 """Scheduling points of one schedule: a spinning task is given up then."""
 
@@ -74,9 +73,8 @@ def measure(
         limit: schedules of all trials together: none begins after so many.
     """
     result = Result(kernel.name, mode, strategy)
-    systematic = strategy.partition(":")[0] in SYSTEMATIC
     begin = process_time()
-    for seed in range(1 if systematic else trials):
+    for seed in range(1 if is_systematic(strategy) else trials):
         if limit is not None and result.schedules >= limit:
             break
         _trial(result, kernel, seed, cap)

@@ -79,7 +79,7 @@ def test_check_as_json(vfsim: Command) -> None:
     assert json.loads(Path("out.json").read_text()) == data
 
 
-@pytest.mark.parametrize("strategy", ["pos", "random", "pct", "pct:5"])
+@pytest.mark.parametrize("strategy", ["pos", "random", "pct", "auto"])
 def test_results_do_not_depend_on_jobs(vfsim: Command, strategy: str) -> None:
     """One process or three, twice: the same document, coverage included."""
     args = ("check", "broken.py", "--strategy", strategy, "--schedules", "40", "--json", "-")

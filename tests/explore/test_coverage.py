@@ -104,7 +104,7 @@ class TestClasses:
     def test_looking_on_changes_nothing(self, program: object, strategy: str) -> None:
         """An observed run is the run that nobody looked at, operation by operation."""
         subject = FunctionProgram(program)  # type: ignore[arg-type]
-        for seed in range(30):
+        for seed in range(100):
             plain = execute(subject, maker(strategy)(seed, 40))
             run, _, _ = look(subject.function, maker(strategy)(seed, 40))
             assert run.same_as(plain)
@@ -233,6 +233,12 @@ class TestEstimates:
             "interleavings 14 classes seen of about 20; chance of a new one 40.0 %"
         ]
 
+    def test_systematic_searches_estimate_nothing(self) -> None:
+        """What draws nothing has nothing to estimate from, and says what it saw."""
+        found = search(FunctionProgram(busy), strategy="delay:1").coverage
+        assert found.as_dict()["interleavings"]["unseen_chance"] is None
+        assert found.lines()[0] == f"interleavings {len(found.classes)} classes seen"
+
     def test_nothing_is_nothing(self) -> None:
         """Without schedules there is nothing to tell and nothing to divide by."""
         assert Coverage().unseen_chance == 0 and Coverage().estimated == 0
@@ -273,3 +279,14 @@ def test_it_can_be_left_out() -> None:
     found = search(FunctionProgram(busy), schedules=50, observe=False)
     assert found.coverage == Coverage() and found.run == 50
     assert Order(("a", "f"), ("a", "g"), "x").reverse == Order(("a", "g"), ("a", "f"), "x")
+
+
+def test_a_set_up_that_fails_shows_nothing() -> None:
+    """A world that never came to its run is no error of who looks on."""
+
+    def broken(machine: Machine) -> None:
+        raise RuntimeError("no such thing")
+
+    found = search(FunctionProgram(broken), schedules=5)
+    assert [f.violation.kind for f in found.failures] == ["oops"]
+    assert found.coverage.orders == {} and len(found.coverage.classes) == 1

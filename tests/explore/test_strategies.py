@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from programs import busy, dining, endless, locked_update, lost_update, ordered
+from programs import Counter, busy, dining, endless, locked_update, lost_update, ordered
 
 from vfsim.explore.execute import Run, execute
 from vfsim.explore.explore import search
@@ -17,6 +17,7 @@ from vfsim.explore.strategies.pos import POS
 from vfsim.explore.strategies.random_walk import RandomWalk
 from vfsim.explore.watch import Watch
 from vfsim.locks.mutex import Mutex
+from vfsim.sim.machine import Machine
 
 RANDOM = ["pos", "random", "pct", "pct:2", "pct:5"]
 ALL = [*RANDOM, "urw", "auto"]
@@ -123,3 +124,24 @@ def test_a_sequential_searcher_is_asked_and_told_in_order() -> None:
     assert five.calls == [call for i in range(5) for call in (("strategy", i), ("learn", i))] + [
         ("strategy", 5)
     ]
+
+
+@pytest.mark.parametrize("strategy", [*ALL, "delay:1", "irq_sweep"])
+def test_nobody_starves_for_ever(strategy: str) -> None:
+    """Spinning on what a task of lower priority will do ends, under every strategy."""
+
+    def spinning(machine: Machine) -> None:
+        flag = Counter()
+
+        def spin() -> None:
+            while not flag.value:
+                pass
+
+        def set_flag() -> None:
+            flag.value = 1
+
+        machine.spawn(spin)
+        machine.spawn(set_flag)
+
+    found = search(FunctionProgram(spinning), schedules=100, strategy=strategy, max_steps=3000)
+    assert found.verdict == "clean"

@@ -99,7 +99,7 @@ def test_every_token_is_found_again() -> None:
     for filesystem in (variant(FailingDir, "FailingFS"), variant(RaisingDir, "RaisingFS")):
         for failure in found(filesystem).failures:
             token = decode(failure.token)
-            program = Subject("", filesystem).program(token.scenario, token.options)
+            program = Subject("", filesystem).program(token.scenario)
             result = replay(token, program)
             assert result.reproduced and result.exact, (failure.violation, result)
 

@@ -15,7 +15,7 @@ from vfsim.explore.strategies.replay import Replay
 from vfsim.filesystems.ramfs import RamDirectory, RamFS
 from vfsim.sim.errors import Violation
 from vfsim.testing.check import Subject
-from vfsim.testing.scenario import ScenarioProgram
+from vfsim.testing.scenario import ScenarioProgram, as_small
 from vfsim.testing.scenarios import library
 from vfsim.testing.scenarios.base import LibraryScenario
 from vfsim.testing.scenarios.calls import append, overwrite, put, truncate
@@ -99,7 +99,8 @@ def test_a_part_that_is_not_there_is_refused() -> None:
     with pytest.raises(LookupError, match="no part 'nobody' to leave out"):
         Three.without("nobody")
     with pytest.raises(LookupError, match=r"no part .append\.7."):
-        Subject("", ToyFS).program("append(f) ∥ truncate(f,0)", (("without", "append.7"),))
+        program = Subject("", ToyFS).program("append(f) ∥ truncate(f,0)")
+        as_small(program, {"without": "append.7"})
 
 
 def test_who_may_be_overtaken_is_counted_again() -> None:

@@ -12,7 +12,7 @@ from vfsim.cli import common, kept
 from vfsim.cli.common import Document, counted
 from vfsim.cli.kept import Kept
 from vfsim.testing import check as checking
-from vfsim.testing.target import load
+from vfsim.testing.target import load, program_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def check(
         subject = checking.Subject(target, load(target).filesystem(), device, mount_options)
         store = Kept(target, subject.options, strategy, seed, no_store)
         campaigns = store.campaigns(resume)
-        known = store.failures(lambda token: subject.program(token.scenario, token.options))
+        known = store.failures(program_for)
         with common.TerminalProgress() as progress:
             result = checking.check(
                 subject,
@@ -108,6 +108,9 @@ def summary(result: Checked) -> list[str]:
     done = len(result.explorations)
     text = f"{counted(done, 'scenario')}, {counted(result.run, 'schedule')}"
     text += f", {result.distinct:,} distinct"
+    complete = sum(bool(e.complete) for e in result.explorations)
+    if complete:
+        text += f"; {counted(complete, 'scenario')} searched completely"
     if result.left_out:
         text += f"; {len(result.left_out)} do not apply"
     lines.append(f"  concurrency   {text}")

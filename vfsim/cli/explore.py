@@ -12,8 +12,8 @@ from vfsim.cli.common import Document
 from vfsim.cli.kept import Kept
 from vfsim.explore.explore import search
 from vfsim.explore.program import FunctionProgram
-from vfsim.testing.scenario import ScenarioProgram, as_small
-from vfsim.testing.target import BadTarget, Target, load
+from vfsim.testing.scenario import ScenarioProgram
+from vfsim.testing.target import BadTarget, Target, load, program_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ def explore(
         program = _program(load(target), mount_options, device)
         store = Kept(program.target or target, program.options, strategy, seed, no_store)
         campaign = store.campaigns(resume).get(program.name)
-        known = store.failures(lambda token: as_small(program, dict(token.options)))
+        known = store.failures(program_for)
         tables.reset()
         with common.TerminalProgress() as progress:
             progress.begin(schedules)

@@ -4,7 +4,8 @@
 schedule is to show another one, and about how many there are.  Good and Turing: of n schedules, f1
 showed a class that no other did; the chance that the next one is new is about f1/n.  Chao: there
 are at least about f1²/(2·f2) more, if f2 classes were seen twice.  Both are about *this strategy*:
-what it cannot reach is not in the estimate.
+what it cannot reach is not in the estimate.  A systematic search draws nothing, so there is nothing
+to estimate from.
 
 *Ordered conflicts*: for every two places whose operations met on an object, whether both came
 first.  An order that was never seen may be impossible; it is a question to the reader.
@@ -34,6 +35,7 @@ class Coverage:
         classes: how many schedules showed each class of interleavings.
         schedules: how many were counted.  once: how many classes only one of them showed.
         orders, uses: as they were found.
+        drawn: the schedules were drawn at random, so that estimates mean something.
     """
 
     classes: dict[int, int] = attrs.Factory(dict)
@@ -41,6 +43,7 @@ class Coverage:
     once: int = 0
     orders: dict[Order, None] = attrs.Factory(dict)
     uses: dict[Use, None] = attrs.Factory(dict)
+    drawn: bool = True
 
     def add(self, seen: Seen) -> None:
         """Count one schedule."""
@@ -75,8 +78,8 @@ class Coverage:
             "interleavings": {
                 "schedules": self.schedules,
                 "classes": len(self.classes),
-                "estimated": self.estimated,
-                "unseen_chance": round(self.unseen_chance, 4),
+                "estimated": self.estimated if self.drawn else None,
+                "unseen_chance": round(self.unseen_chance, 4) if self.drawn else None,
             },
             "orders": {
                 "seen": len(self.orders),
@@ -107,6 +110,8 @@ def interleaving_lines(parts: Iterable[Coverage]) -> list[str]:
     if not schedules:
         return []
     seen = sum(len(c.classes) for c in searches)
+    if not all(c.drawn for c in searches):
+        return [f"interleavings {seen:,} classes seen"]
     chance = sum(c.once for c in searches) / schedules
     estimated = sum(c.estimated for c in searches)
     return [

@@ -22,7 +22,7 @@ from vfsim.explore.observe import Observer
 from vfsim.explore.parallel import Batch, EngineError, runs
 from vfsim.explore.program import program_of
 from vfsim.explore.searcher import LEARNING
-from vfsim.explore.strategies import AUTO, searcher_of
+from vfsim.explore.strategies import AUTO, is_systematic, searcher_of
 from vfsim.explore.strategies.auto import AT_LEAST, UNSEEN
 from vfsim.explore.watch import Watch
 from vfsim.sim.trace import Trace
@@ -225,6 +225,7 @@ def search(
     campaign = campaign if campaign is not None and chosen.parallel else Campaign()
     found = Exploration(program.target, program.name, strategy, seed, list(first))
     found.campaign = campaign
+    campaign.coverage.drawn = not is_systematic(strategy)
     found.resumed = start = campaign.next
     with nullcontext(watch) if watch is not None else Watch() as watch:
         observer = Observer() if observe or strategy == AUTO else None

@@ -23,8 +23,8 @@ meeting the earlier.  They are named by where they are: kind and function.
 of held states, which has an edge for each (`vfsim.sim.context`).
 
 The class is told of every schedule, which costs about a tenth of a POS schedule; orders and lock
-uses would cost twice that, so one schedule in `EVERY` is looked at closely.  Only the phase under
-the strategy is looked at, lock uses excepted.
+uses would cost another fifth, so one schedule in `EVERY` is looked at closely.  Only the phase
+under the strategy is looked at, lock uses excepted.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _MASK = (1 << 64) - 1
 CONTEXTS = ("process", "softirq", "hardirq")
 
-EVERY = 3
+EVERY = 7
 """One schedule in so many is looked at closely: by number, and prime to the turns of ``auto``."""
 
 Site = tuple[str, str]
@@ -159,22 +159,27 @@ class Observing:
         closely: orders and lock uses, too.
     """
 
-    gap = 1
+    __slots__ = (
+        "actors", "closely", "doing", "due", "gap", "inner", "machine", "new", "objects",
+        "observer", "total", "uses",
+    )  # fmt: skip
 
     def __init__(self, inner: Strategy, observer: Observer, closely: bool = True) -> None:
+        self.gap = 1
         self.inner = inner
         self.observer = observer
         self.closely = closely
         self.total = 0
+        self.doing: _Actor | None = None  # it was picked, and may block on what it announced
         self.new: list[Order] = []
         self.uses: list[Use] = []
-        self.doing: _Actor | None = None  # it was picked, and may block on what it announced
 
     def start(self, machine: Machine) -> None:
         """Nobody has announced anything."""
         self.machine = machine
         self.actors: dict[Task, _Actor] = {}
         self.objects: dict[Any, _Object] = {}
+        self.doing = None
         self.inner.start(machine)
         self.due = self.inner.gap
 
@@ -200,7 +205,10 @@ class Observing:
                 self.due = steps + inner.gap
             else:
                 i = 0
-        self.doing = self.actors.get(ready[i])
+        chosen = ready[i]
+        if chosen is self.machine.clock:
+            self.due = 0  # it is asked again at once
+        self.doing = self.actors.get(chosen)
         return i
 
     def choose(self, kind: str, n: int) -> int:

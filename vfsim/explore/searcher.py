@@ -79,15 +79,18 @@ class Seeded:
         self.make = make
         self.seed = seed
         self.length = _LENGTH
-        self._longest = 0
+        self._steps: list[int] = []
 
     def strategy(self, index: int) -> Strategy | None:
         """A fresh one; there is always another."""
         return self.make(self.seed << 32 | index, self.length)
 
     def learn(self, index: int, run: Run) -> None:
-        """The longest of the first few is how many points a run is expected to pass."""
+        """The median of the first few is how many points a run is expected to pass.
+
+        Not the longest: that may have spun on somebody who was not let run.
+        """
         if index < LEARNING:
-            self._longest = max(self._longest, run.steps)
+            self._steps.append(run.steps)
         if index == LEARNING - 1:
-            self.length = self._longest or self.length
+            self.length = sorted(self._steps)[LEARNING // 2] or self.length

@@ -46,7 +46,7 @@ FOLDER = Path(".vfsim")
 """Where the commands keep things, below the working directory."""
 
 _VERSION = 1
-_MAX_FILE = 1 << 26
+_MAX_FILE = 1 << 28
 
 Options = tuple[tuple[str, "Option"], ...]
 
@@ -115,6 +115,7 @@ class Store:
                     "number": number,
                     "token": failure.token,
                 },
+                indent=1,
             )
 
     def replay_known(self, program: Callable[[Token], Program]) -> Replays:
@@ -256,7 +257,7 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _write(path: Path, data: dict[str, Any]) -> None:
+def _write(path: Path, data: dict[str, Any], indent: int | None = None) -> None:
     """Write beside its place, and move it there.  Where nothing can be written, nothing is kept."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -267,7 +268,7 @@ def _write(path: Path, data: dict[str, Any]) -> None:
                 path.replace(path.with_name(path.name + ".damaged"))
         scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         try:
-            scratch.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+            scratch.write_text(json.dumps(data, indent=indent) + "\n", encoding="utf-8")
             scratch.replace(path)
         finally:
             scratch.unlink(missing_ok=True)

@@ -38,7 +38,7 @@ from vfsim.testing.conformance import (
     probe,
     run_assertion,
 )
-from vfsim.testing.scenario import ScenarioProgram, as_small
+from vfsim.testing.scenario import ScenarioProgram
 from vfsim.testing.scenarios import library
 
 if TYPE_CHECKING:
@@ -99,11 +99,11 @@ class Subject:
         args = (self.filesystem, self.device, self.mount_options)
         return probe(KernelGround(*args, checks=False))
 
-    def program(self, name: str, options: tuple[tuple[str, Option], ...] = ()) -> Program:
-        """What a token runs that names this scenario and has these options.
+    def program(self, name: str) -> Program:
+        """What a token runs that names this scenario.
 
         Raises:
-            LookupError: this vfsim has no such scenario, or it has no such part to leave out.
+            LookupError: this vfsim has no such scenario.
         """
         if name == "mount":
             return MountProgram(self)
@@ -113,7 +113,7 @@ class Subject:
                     return ConformanceProgram(self, assertion, self.probe())
         for scenario in library():
             if scenario.__name__ == name:
-                return as_small(self.scenario(scenario), dict(options))
+                return self.scenario(scenario)
         raise LookupError(f"this vfsim has no scenario called {name}")
 
     def scenario(self, scenario: type[Scenario]) -> ScenarioProgram:
@@ -278,6 +278,7 @@ def _together(parts: list[Coverage]) -> Coverage:
         whole.classes.update(((number << 64 | name), n) for name, n in part.classes.items())
         whole.schedules += part.schedules
         whole.once += part.once
+        whole.drawn &= part.drawn
         whole.orders.update(part.orders)
         whole.uses.update(part.uses)
     return whole

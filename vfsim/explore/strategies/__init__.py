@@ -57,6 +57,9 @@ SEARCHERS: dict[str, Callable[[int], Searcher]] = {
 }
 """Strategies that learn from the schedules of a search, given its seed."""
 
+SYSTEMATIC = ("delay", "dpor", "enumerate", "irq_sweep")
+"""Those that draw nothing, so that one search says all."""
+
 NAMES = (*SEEDED, *SEARCHERS)
 """What ``--strategy`` accepts; ``pct:4`` is PCT with depth 4, ``delay:1`` allows one delay."""
 
@@ -93,6 +96,11 @@ def searcher_of(spec: str, seed: int) -> Searcher:
     if name == "delay":
         return DelayBound(parameter or DELAYS)
     return SEARCHERS[name](seed)
+
+
+def is_systematic(spec: str) -> bool:
+    """Whether a strategy goes through schedules one by one instead of drawing them."""
+    return spec.partition(":")[0] in SYSTEMATIC
 
 
 def _parse(spec: str) -> tuple[str, int | None]:

@@ -10,7 +10,8 @@ delays, and there are far fewer schedules with two delays than schedules.
 afterwards: "no bug within 2 delays" is a statement, and not a matter of luck.  Each schedule is a
 few (question, answer) pairs added to one that was run before, which told how many answers each
 question had; nothing is run twice.  What a schedule that failed did not come to is lost to all that
-begin like it, and those would fail, too.
+begin like it, and those would fail, too.  Past half of the steps that a run has, tasks take turns:
+somebody may be spinning on a task that never has its turn.
 
 `RandomDelays` puts so many delays at random steps instead, for a share in a portfolio.
 """
@@ -55,11 +56,16 @@ class Answers:
 
     def start(self, machine: Machine) -> None:
         """No question was asked yet."""
+        self.machine = machine
         self.clock = machine.clock
+        self.fair_after = machine.max_steps // 2
 
     def decide(self, ready: list[Task], current: Task | None) -> int:
         """What was told, or stay."""
         asked = self.questions
+        if self.machine.steps > self.fair_after:
+            asked.append(1 << _SHIFT)  # no question: they take turns
+            return min(1, len(ready) - 1)
         asked.append(len(ready) << _SHIFT | (_CLOCK if ready[-1] is self.clock else 0))
         return self.answers.get(len(asked) - 1, 0)
 
@@ -158,6 +164,7 @@ class RandomDelays:
     def start(self, machine: Machine) -> None:
         """Draw the steps."""
         self.machine = machine
+        self.fair_after = machine.max_steps // 2
         steps = (int(self.random() * self.length) for _ in range(self.delays))
         self.due = sorted(steps, reverse=True)
 
@@ -165,11 +172,14 @@ class RandomDelays:
         """Skip whoever's turn it is, if a delay is due and somebody else is there."""
         steps = self.machine.steps
         due = self.due
+        if steps > self.fair_after:
+            self.gap = 1
+            return int(self.random() * len(ready))
         i = 0
         while due and due[-1] <= steps and i < len(ready) - 1:
             due.pop()
             i += 1
-        self.gap = max(due[-1] - steps, 1) if due else INF
+        self.gap = max((due[-1] if due else self.fair_after + 1) - steps, 1)
         return i
 
     def choose(self, kind: str, n: int) -> int:

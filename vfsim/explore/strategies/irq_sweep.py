@@ -8,7 +8,7 @@ The first schedule is undisturbed: nobody is preempted, and time passes only whe
 It tells at which points time could pass early, or a pending handler could run.  Each further
 schedule does that at one of them: it lets time pass to the next event, and whatever handlers that
 raises (a hardirq, and the softirq which it raises) run at once.  From there on it is undisturbed
-again.
+again.  Past half of the steps that a run has, tasks take turns: somebody may be spinning.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class OneInterrupt:
 
     def start(self, machine: Machine) -> None:
         """No decision was made yet."""
+        self.machine = machine
         self.clock = machine.clock
+        self.fair_after = machine.max_steps // 2
         self.decisions = 0
         self.delivering = False
 
@@ -53,6 +55,8 @@ class OneInterrupt:
         """The interrupt at its place, and its handlers at once; else the default."""
         number = self.decisions
         self.decisions += 1
+        if self.machine.steps > self.fair_after:
+            return min(1, len(ready) - 1)
         if self.place is None:
             for i, task in enumerate(ready):
                 if i and (task.kind != TASK):

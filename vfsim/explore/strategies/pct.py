@@ -8,7 +8,8 @@ steps^(depth-1)) per run: the only strategy here that states a bound.  Nobody kn
 beforehand, and most need few: unless it is given, it is drawn anew for each run, from 2 to 5.
 
 The steps are drawn from the expected length of a run, which the exploration learns from its first
-schedules.  Three additions to the paper: who yields again and again falls below everybody (or two
+schedules.  Those may have been short ones, so every second run reckons with twice or four times
+that.  Three additions to the paper: who yields again and again falls below everybody (or two
 tasks that yield to each other would starve the third); the clock draws a new priority after each
 event, as if every event were a task of its own; and a run much longer than expected goes on as a
 fair random walk, so that spinning on a starved task ends.
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 DEPTHS = (2, 3, 4, 5)
 """What the depth is drawn from."""
 
-_FAIR_AFTER = 20  # times the expected length
+_STRETCH = (1, 1, 2, 4)  # times the expected length
+_FAIR_AFTER = 20  # times the expected length, or half of the steps that there are
 _PATIENCE = 32  # yields in a row before it falls
 
 
@@ -61,14 +63,16 @@ class PCT:
     def start(self, machine: Machine) -> None:
         """Draw where priorities change, and to what."""
         self.machine = machine
+        self.fair_after = min(self.length * _FAIR_AFTER, machine.max_steps // 2)
         self.leader = self.chosen = None
         machine.clock.prio = 0.0
         for task in machine.tasks:
             task.prio = 0.0
         depth = self.depth or DEPTHS[int(self.random() * len(DEPTHS))]
         levels = [(i + 1) / (depth + 1) for i in range(depth - 1)]
+        length = self.length * _STRETCH[int(self.random() * len(_STRETCH))]
         self.changes = sorted(
-            ((1 + int(self.random() * self.length), level) for level in levels), reverse=True
+            ((1 + int(self.random() * length), level) for level in levels), reverse=True
         )
 
     def decide(self, ready: list[Task], current: Task | None) -> int:
@@ -84,7 +88,7 @@ class PCT:
             self.patience -= 1  # it yielded, and is still the highest
             self.gap = self.until - steps
             return len(ready) - 1
-        if steps > self.length * _FAIR_AFTER:
+        if steps > self.fair_after:
             self.leader = None
             self.gap = 1
             return int(self.random() * len(ready))
@@ -126,7 +130,7 @@ class PCT:
         if chosen is not self.chosen:
             self.chosen = chosen
             self.patience = _PATIENCE
-        self.gap = self.changes[-1][0] - steps if self.changes else INF
+        self.gap = (self.changes[-1][0] if self.changes else self.fair_after + 1) - steps
         for task in self.machine.tasks:
             if task.prio > chosen.prio and (task.state is BLOCKED or task.state is SPINNING):
                 self.gap = 1
