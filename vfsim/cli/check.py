@@ -34,6 +34,7 @@ def check(
     seed: int,
     strategy: str,
     mount_options: str,
+    faults: str,
     device: int | None,
     jobs: int,
     document: Document,
@@ -46,7 +47,8 @@ def check(
     and every umount for leaks.
     """
     with document.quiet():
-        subject = checking.Subject(target, load(target).filesystem(), device, mount_options)
+        filesystem = load(target).filesystem()
+        subject = checking.Subject(target, filesystem, device, mount_options, faults)
         with common.TerminalProgress() as progress:
             result = checking.check(
                 subject,

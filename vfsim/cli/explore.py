@@ -30,6 +30,7 @@ def explore(
     seed: int,
     strategy: str,
     mount_options: str,
+    faults: str,
     device: int | None,
     jobs: int,
     document: Document,
@@ -39,7 +40,7 @@ def explore(
     TARGET holds a vfsim.Scenario.
     """
     with document.quiet():
-        program = _program(load(target), mount_options, device)
+        program = _program(load(target), mount_options, device, faults)
         tables.reset()
         with common.TerminalProgress() as progress:
             progress.begin(schedules)
@@ -59,12 +60,12 @@ def explore(
 
 
 def _program(
-    target: Target, mount_options: str, device: int | None
+    target: Target, mount_options: str, device: int | None, faults: str
 ) -> ScenarioProgram | FunctionProgram:
     function = target.function()
     if function is not None:
         return FunctionProgram(function)
     try:
-        return ScenarioProgram(target.scenario(), None, device, mount_options, target.text)
+        return ScenarioProgram(target.scenario(), None, device, mount_options, target.text, faults)
     except TypeError as error:
         raise BadTarget(f"{target.place}: {error}") from None

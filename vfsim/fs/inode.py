@@ -86,6 +86,7 @@ from vfsim.mm.mapping import AddressSpace
 from vfsim.mm.upcalls import upcalls
 from vfsim.mm.writeback import write_inode_now
 from vfsim.sim.errors import EBUSY
+from vfsim.sim.faults import kmalloc
 from vfsim.sim.scheduler import might_sleep
 from vfsim.sim.shared import kernel_struct, shared
 from vfsim.sim.state import K
@@ -291,7 +292,11 @@ class Inode:
 def alloc_inode(sb: SuperBlock) -> Inode:
     """Sleeps.  An inode of ``sb`` that nobody else knows (``alloc_inode`` of the filesystem, if it
     has one).
+
+    Raises:
+        OSError: ENOMEM, or what the filesystem says.
     """
+    kmalloc()
     op = sb.s_op
     inode = Inode(sb) if type(op).alloc_inode is _PLAIN_ALLOC else op.alloc_inode(sb)
     note_ref(inode, 1, "alloc_inode")
@@ -310,6 +315,9 @@ def new_inode(sb: SuperBlock) -> Inode:
 
     Args:
         sb: the superblock, which must stay active.
+
+    Raises:
+        OSError: ENOMEM.
 
     Takes and releases ``s_inode_list_lock``.  Source: ``new_inode`` (which leaves the number to the
     filesystem).

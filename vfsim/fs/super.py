@@ -57,6 +57,7 @@ from vfsim.locks.rwsem import RwSem
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.writeback import bdev_bdi, sync_inodes_sb, writeback_inodes_sb
 from vfsim.sim.errors import EBUSY, EINVAL, ENODEV, ENOTBLK
+from vfsim.sim.faults import kmalloc
 from vfsim.sim.shared import kernel_struct
 from vfsim.sim.state import K
 
@@ -313,7 +314,7 @@ def sget(
     yet.
 
     Raises:
-        OSError: what ``set`` raises.
+        OSError: ENOMEM, or what ``set`` raises.
 
     Source: ``sget``.
     """
@@ -330,6 +331,7 @@ def sget(
                 return old
         elif new is None:
             world.sb_lock.unlock()
+            kmalloc()
             new = SuperBlock(fs_type, flags)
             note_ref(new, 1, "sget")
             hand_over(new, "sget")

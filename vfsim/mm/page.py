@@ -35,6 +35,7 @@ from vfsim.checks.lifetime import free, note_ref
 from vfsim.checks.obligations import settle
 from vfsim.locks.bitlock import SleepBit
 from vfsim.locks.waitqueue import WaitQueue
+from vfsim.sim.faults import GFP_KERNEL, kmalloc
 from vfsim.sim.shared import kernel_struct
 
 if TYPE_CHECKING:
@@ -111,11 +112,14 @@ class Page:
         return f"page({self.index}{': ' if bits else ''}{bits})"
 
 
-def page_cache_alloc() -> Page:
+def page_cache_alloc(gfp: int = GFP_KERNEL) -> Page:
     """Never sleeps.  A fresh page with one reference, full of zeroes.
 
+    Raises:
+        ENOMEM: there is none.
     Linux: ``page_cache_alloc``.
     """
+    kmalloc(gfp)
     page = Page()
     note_ref(page, +1, "new", 1)
     return page

@@ -67,12 +67,14 @@ class Subject:
         target: as it was named.  filesystem: the class.
         device: sectors of its disk, if not what it says itself.
         mount_options: for each mount.
+        faults: the kinds of fault that may happen in scenarios, as ``"alloc,copy,io"``.
     """
 
     target: str
     filesystem: type[FileSystemType]
     device: int | None = None
     mount_options: str = ""
+    faults: str = ""
 
     @property
     def blamed(self) -> str:
@@ -97,7 +99,7 @@ class Subject:
     def scenario(self, scenario: type[Scenario]) -> ScenarioProgram:
         """A scenario of the library on this filesystem."""
         return ScenarioProgram(
-            scenario, self.filesystem, self.device, self.mount_options, target=self.target
+            scenario, self.filesystem, self.device, self.mount_options, self.target, self.faults
         )
 
 
@@ -428,13 +430,14 @@ def program_named(
     device: int | None,
     mount_options: str,
     target: str,
+    faults: str = "",
 ) -> Program:
     """The program that a token names, on that filesystem.
 
     Raises:
         LookupError: this vfsim has no such scenario.
     """
-    subject = Subject(target, filesystem, device, mount_options)
+    subject = Subject(target, filesystem, device, mount_options, faults)
     if name == "mount":
         return MountProgram(subject)
     if name.startswith(CONFORMANCE):

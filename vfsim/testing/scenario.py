@@ -36,6 +36,7 @@ import attrs
 from vfsim.block.disk import RamDisk
 from vfsim.explore.program import target_of
 from vfsim.fs.kernel import Kernel
+from vfsim.sim.faults import kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -192,6 +193,7 @@ class ScenarioProgram:
     Args:
         scenario: the class.
         filesystem, device, mount_options: instead of what the class says.
+        faults: the kinds of fault that may happen while the tasks run, as ``"alloc,copy,io"``.
         target: what brings it back in another process, if that is not the scenario itself.
 
     Raises:
@@ -205,6 +207,7 @@ class ScenarioProgram:
         device: int | None = None,
         mount_options: str = "",
         target: str | None = None,
+        faults: str = "",
     ) -> None:
         from vfsim.fs.operations import FileSystemType
 
@@ -231,12 +234,15 @@ class ScenarioProgram:
             self.options += (("device", device),)
         if mount_options:
             self.options += (("mount-options", mount_options),)
+        self.faults = kinds(faults)
+        if self.faults:
+            self.options += (("faults", ",".join(self.faults)),)
 
     def world(self, trace: Trace | None, max_steps: int) -> ScenarioWorld:
         """A kernel that has just started."""
         if self.prepared is None:
             self.prepared = (self.scenario.prepare(self),)
-        kernel = Kernel(self.scenario.cpus, trace=trace, max_steps=max_steps)
+        kernel = Kernel(self.scenario.cpus, trace=trace, max_steps=max_steps, faults=self.faults)
         return ScenarioWorld(kernel, self)
 
     def mount(self, kernel: Kernel) -> None:
@@ -266,13 +272,19 @@ class ScenarioWorld:
             self.kernel.process(self._one, name, getattr(self.scenario, name), name=name)
 
     def _one(self, sys: Sys, name: str, method: Callable[[Sys], Any]) -> None:
-        """Sleeps.  The life of one task."""
-        self.results[name] = method(sys)
+        """Sleeps.  The life of one task.  What it makes of an injected fault says nothing."""
+        try:
+            self.results[name] = method(sys)
+        except (OSError, AssertionError):
+            if not self.machine.failed:
+                raise
 
     def check(self) -> None:
-        """Let ``check`` look at the results, if every task came to one."""
+        """Let ``check`` look at the results, if every task came to one, and nothing was made to
+        fail.
+        """
         names = self.program.scenario.tasks()
-        if len(self.results) == len(names):
+        if len(self.results) == len(names) and not self.machine.failed:
             self._alone(self.scenario.check, Results({n: self.results[n] for n in names}))
 
     def close(self) -> None:

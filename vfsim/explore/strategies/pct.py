@@ -18,6 +18,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+from vfsim.explore.strategies import numbers
 from vfsim.sim.state import INF, NOBODY, K
 from vfsim.sim.task import BLOCKED, RUNNABLE, SPINNING
 
@@ -46,6 +47,7 @@ class PCT:
         self.length = max(length, 2)
         self.depth = depth
         self.gap = INF
+        self.odds = 0.0
         self.lowest = 0.0
         self.leader: Task | None = None  # nobody alive is above it
         self.until = 0  # the step of the next change
@@ -61,6 +63,7 @@ class PCT:
         machine.clock.prio = 0.0
         for task in machine.tasks:
             task.prio = 0.0
+        self.odds = numbers.odds(self.random, machine)
         levels = [(i + 1) / (self.depth + 1) for i in range(self.depth - 1)]
         self.changes = sorted(
             ((1 + int(self.random() * self.length), level) for level in levels), reverse=True
@@ -133,5 +136,5 @@ class PCT:
         self.born = self.machine.born
 
     def choose(self, kind: str, n: int) -> int:
-        """Any number."""
-        return int(self.random() * n)
+        """Any number; a fault rarely."""
+        return numbers.number(self.random, self.odds, kind, n)

@@ -19,6 +19,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from vfsim.explore.strategies import numbers
 from vfsim.sim.shared import Field
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class POS:
     """
 
     gap = 1
+    odds = 0.0
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed).random
@@ -60,6 +62,7 @@ class POS:
         """Forget priorities that an earlier strategy left."""
         self.clock = machine.clock
         self.clock.prio = 0.0
+        self.odds = numbers.odds(self.random, machine)
         self.patience = PATIENCE[int(self.random() * len(PATIENCE))]
         for task in machine.tasks:
             task.prio = 0.0
@@ -90,5 +93,5 @@ class POS:
         return best
 
     def choose(self, kind: str, n: int) -> int:
-        """Any number."""
-        return int(self.random() * n)
+        """Any number; a fault rarely."""
+        return numbers.number(self.random, self.odds, kind, n)
