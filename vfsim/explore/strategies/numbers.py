@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from vfsim.sim.machine import Machine
 
-ODDS = (1 / 8, 1 / 32, 1 / 128)
+ODDS = (1 / 3, 1 / 10, 1 / 40)
 
 
 def odds(random: Callable[[], float], machine: Machine) -> float:
