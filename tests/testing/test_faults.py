@@ -224,6 +224,17 @@ def test_a_token_carries_the_faults() -> None:
     assert again.exact and again.reproduced
 
 
+def test_a_scenario_can_ask_for_faults() -> None:
+    """As it can for a device or mount options: then `explore` needs no more words."""
+
+    class Unlucky(Creators):
+        filesystem = LockingFS
+        faults = "alloc"
+
+    with pytest.raises(vfsim.BugFound, match="count_lock"):
+        vfsim.explore(Unlucky, schedules=60)
+
+
 def test_results_of_a_run_with_a_fault_say_nothing() -> None:
     """A check that counts on success is not asked where something was made to fail."""
     assert search(ScenarioProgram(Creators, faults=ALLOC), schedules=60).failures == []

@@ -85,8 +85,14 @@ from vfsim.mm.writepages import (
     filemap_write_and_wait_range,
     generic_writepages,
 )
+from vfsim.sim.faults import GFP_ATOMIC, GFP_KERNEL, GFP_NOFAIL, GFP_NOFS, kmalloc
 
 __all__ = [
+    "GFP_ATOMIC",
+    "GFP_KERNEL",
+    "GFP_NOFAIL",
+    "GFP_NOFS",
+    "kmalloc",
     "AOP_WRITEPAGE_ACTIVATE",
     "I_DIRTY",
     "I_DIRTY_DATASYNC",

@@ -124,12 +124,14 @@ class Scenario:
         filesystem: the `FileSystemType` to mount on ``/``.
         device: sectors of its disk, if not what the filesystem says.
         options: mount options.
+        faults: what may fail while the tasks run: ``"alloc,copy,io"`` (see `vfsim.sim.faults`).
         cpus: of the machine.
     """
 
     filesystem: ClassVar[type[FileSystemType] | None] = None
     device: ClassVar[int | None] = None
     options: ClassVar[str] = ""
+    faults: ClassVar[str] = ""
     cpus: ClassVar[int] = 4
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -192,12 +194,12 @@ class ScenarioProgram:
 
     Args:
         scenario: the class.
-        filesystem, device, mount_options: instead of what the class says.
-        faults: the kinds of fault that may happen while the tasks run, as ``"alloc,copy,io"``.
+        filesystem, device, mount_options, faults: instead of what the class says.
         target: what brings it back in another process, if that is not the scenario itself.
 
     Raises:
         TypeError: there is no filesystem, or no task.
+        ValueError: there is no such fault.
     """
 
     def __init__(
@@ -234,8 +236,8 @@ class ScenarioProgram:
             self.options += (("device", device),)
         if mount_options:
             self.options += (("mount-options", mount_options),)
-        self.faults = kinds(faults)
-        if self.faults:
+        self.faults = kinds(faults or scenario.faults)
+        if faults:
             self.options += (("faults", ",".join(self.faults)),)
 
     def world(self, trace: Trace | None, max_steps: int) -> ScenarioWorld:
