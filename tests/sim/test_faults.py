@@ -9,25 +9,18 @@ import pytest
 from tests.sim.helpers import Notes, run, world
 from vfsim.explore.strategies import maker
 from vfsim.explore.strategies.replay import Replay
-from vfsim.locks.spinlock import SpinLock
-from vfsim.sim.cpu import preempt_disable, preempt_enable
-from vfsim.sim.faults import (
-    ALLOC,
-    COPY,
+from vfsim.locks.slab import (
     GFP_ATOMIC,
     GFP_KERNEL,
     GFP_NOFAIL,
     GFP_NOFS,
     GFP_NOIO,
     GFP_NOWAIT,
-    IO,
-    KINDS,
-    copied,
-    fails,
-    fault_in,
-    kinds,
     kmalloc,
 )
+from vfsim.locks.spinlock import SpinLock
+from vfsim.sim.cpu import preempt_disable, preempt_enable
+from vfsim.sim.faults import ALLOC, COPY, IO, KINDS, copied, fails, fault_in, kinds
 
 
 class Always:

@@ -41,8 +41,8 @@ from vfsim.fs.dentry import (
 from vfsim.locks.bitlock import BitLock
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.locks.seqlock import SeqLock
+from vfsim.locks.slab import kmalloc
 from vfsim.locks.waitqueue import WaitQueue
-from vfsim.sim.faults import kmalloc
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:

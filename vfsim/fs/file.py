@@ -36,9 +36,9 @@ from vfsim.fs.mount import Mount, Path, mnt_drop_write, mnt_want_write, mntget, 
 from vfsim.fs.operations import FileOperations
 from vfsim.fs.process import current_cred
 from vfsim.locks.mutex import Mutex
+from vfsim.locks.slab import kmalloc
 from vfsim.locks.spinlock import SpinLock
 from vfsim.sim.errors import ENXIO, ETXTBSY
-from vfsim.sim.faults import kmalloc
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:

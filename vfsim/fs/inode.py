@@ -80,13 +80,13 @@ from vfsim.fs.icache import (
 )
 from vfsim.fs.operations import FileOperations, InodeOperations, SuperOperations
 from vfsim.locks.rwsem import RwSem
+from vfsim.locks.slab import kmalloc
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.bdi import check_dirty
 from vfsim.mm.mapping import AddressSpace
 from vfsim.mm.upcalls import upcalls
 from vfsim.mm.writeback import write_inode_now
 from vfsim.sim.errors import EBUSY
-from vfsim.sim.faults import kmalloc
 from vfsim.sim.scheduler import might_sleep
 from vfsim.sim.shared import kernel_struct, shared
 from vfsim.sim.state import K

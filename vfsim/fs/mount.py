@@ -70,8 +70,8 @@ from vfsim.fs.super import (
 from vfsim.locks.rcu import call_rcu, rcu_read_lock, rcu_read_unlock, synchronize_rcu
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.seqlock import SeqLock
+from vfsim.locks.slab import kmalloc
 from vfsim.sim.errors import EBUSY, EINVAL, ENOENT, ENOTDIR, EROFS
-from vfsim.sim.faults import kmalloc
 from vfsim.sim.scheduler import might_sleep
 from vfsim.sim.shared import kernel_struct
 from vfsim.sim.state import K

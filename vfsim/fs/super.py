@@ -54,10 +54,10 @@ from vfsim.fs.operations import DentryOperations, FileSystemType, SuperOperation
 from vfsim.locks.mutex import Mutex
 from vfsim.locks.rcu import call_rcu
 from vfsim.locks.rwsem import RwSem
+from vfsim.locks.slab import kmalloc
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.writeback import bdev_bdi, sync_inodes_sb, writeback_inodes_sb
 from vfsim.sim.errors import EBUSY, EINVAL, ENODEV, ENOTBLK
-from vfsim.sim.faults import kmalloc
 from vfsim.sim.shared import kernel_struct
 from vfsim.sim.state import K
 

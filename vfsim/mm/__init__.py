@@ -6,6 +6,7 @@ moves the tags), ``filemap`` (read, write, fsync), ``buffers`` (pages on blocks)
 flusher), ``operations`` (the contract with filesystems).
 """
 
+from vfsim.locks.slab import GFP_ATOMIC, GFP_KERNEL, GFP_NOFAIL, GFP_NOFS, kmalloc
 from vfsim.mm.bdi import (
     I_DIRTY,
     I_DIRTY_DATASYNC,
@@ -85,7 +86,6 @@ from vfsim.mm.writepages import (
     filemap_write_and_wait_range,
     generic_writepages,
 )
-from vfsim.sim.faults import GFP_ATOMIC, GFP_KERNEL, GFP_NOFAIL, GFP_NOFS, kmalloc
 
 __all__ = [
     "GFP_ATOMIC",

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from sortedcontainers import SortedDict
 
 from vfsim.checks.bugs import asked, bug, warn
+from vfsim.locks.slab import GFP_KERNEL
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.operations import AddressSpaceOperations
 from vfsim.mm.page import (
@@ -46,7 +47,6 @@ from vfsim.mm.page import (
     unlock_page,
 )
 from vfsim.sim.errors import EEXIST, EIO, ENOSPC
-from vfsim.sim.faults import GFP_KERNEL
 from vfsim.sim.shared import kernel_struct
 
 if TYPE_CHECKING:

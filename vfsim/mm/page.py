@@ -34,8 +34,8 @@ from vfsim.checks.bugs import bug
 from vfsim.checks.lifetime import free, note_ref
 from vfsim.checks.obligations import settle
 from vfsim.locks.bitlock import SleepBit
+from vfsim.locks.slab import GFP_KERNEL, kmalloc
 from vfsim.locks.waitqueue import WaitQueue
-from vfsim.sim.faults import GFP_KERNEL, kmalloc
 from vfsim.sim.shared import kernel_struct
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 ================ ===================================== ============================================
 kind             asked at                              what fails
 ================ ===================================== ============================================
-`ALLOC`          `kmalloc`                             ENOMEM
+`ALLOC`          `vfsim.locks.slab.kmalloc`            ENOMEM
 `COPY`           `copied`, `fault_in`                  a copy from or to user memory: short, EFAULT
 `IO`             the disk, for each bio it serves      EIO
 ================ ===================================== ============================================
@@ -13,10 +13,6 @@ run with faults is replayed like any other.  A kind is asked about only where it
 ``Machine.faults`` has those that are.  ``Machine.failed`` counts what was made to fail: the results
 of such a run say nothing, but its locks, references and invariants must be right all the same.
 
-Allocation flags are Linux's.  Memory itself is Python's: `kmalloc` is where it could have been
-short, and where a caller that may not sleep is told so.  What Linux takes from a pool that is never
-empty (bios, the buffers of a block device) does not ask.
-
 After Linux's fault-injection framework (``failslab``, ``fail_page_alloc``, ``fail_make_request``).
 """
 
@@ -24,8 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vfsim.sim.errors import EFAULT, ENOMEM
-from vfsim.sim.scheduler import might_sleep
+from vfsim.sim.errors import EFAULT
 from vfsim.sim.state import NOBODY, K
 
 if TYPE_CHECKING:
@@ -33,18 +28,6 @@ if TYPE_CHECKING:
 
 ALLOC, COPY, IO = "alloc", "copy", "io"
 KINDS = (ALLOC, COPY, IO)
-
-GFP_HIGH = 1 << 5  # __GFP_HIGH
-GFP_IO = 1 << 6  # __GFP_IO: may start I/O to get memory
-GFP_FS = 1 << 7  # __GFP_FS: may call into filesystems for it
-GFP_NOFAIL = 1 << 11  # __GFP_NOFAIL: never fails, however long it takes
-GFP_DIRECT_RECLAIM = 1 << 22  # __GFP_DIRECT_RECLAIM: may sleep
-
-GFP_ATOMIC = GFP_HIGH
-GFP_NOWAIT = 0
-GFP_NOIO = GFP_DIRECT_RECLAIM
-GFP_NOFS = GFP_DIRECT_RECLAIM | GFP_IO
-GFP_KERNEL = GFP_DIRECT_RECLAIM | GFP_IO | GFP_FS
 
 _SHORT, _NONE = 1, 2
 
@@ -76,18 +59,6 @@ def _choose(kind: str, n: int) -> int:
     if chosen:
         machine.failed += 1
     return chosen
-
-
-def kmalloc(gfp: int = GFP_KERNEL) -> None:
-    """Never sleeps.  Memory is about to be allocated; with `GFP_DIRECT_RECLAIM` it might sleep.
-
-    Raises:
-        ENOMEM: there is none; never with `GFP_NOFAIL`.
-    """
-    if gfp & GFP_DIRECT_RECLAIM and K.cur is not NOBODY:
-        might_sleep()
-    if not gfp & GFP_NOFAIL and fails(ALLOC):
-        raise ENOMEM()
 
 
 def copied(count: int) -> int:
