@@ -117,7 +117,10 @@ _PLAIN = {
 
 _GIVES_UP = ("blocks", "spins", "exit")
 
-_HIDDEN = ("unlocking", "irq on", "bh on", "preempt on", "rcu_read_lock", "resched", "yield")
+_HIDDEN = (
+    "unlocking", "irq on", "bh on", "preempt on", "rcu_read_lock", "resched", "yield", "work",
+    "queue_work", "flush",
+)  # fmt: skip
 
 
 def rows_of(trace: Trace, upto: int | None = None) -> list[Row]:

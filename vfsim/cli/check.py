@@ -40,6 +40,7 @@ def check(
     seed: int,
     strategy: str,
     mount_options: str,
+    faults: str,
     device: int | None,
     jobs: int,
     no_store: bool,
@@ -55,7 +56,8 @@ def check(
     time.
     """
     with document.quiet():
-        subject = checking.Subject(target, load(target).filesystem(), device, mount_options)
+        filesystem = load(target).filesystem()
+        subject = checking.Subject(target, filesystem, device, mount_options, faults)
         store = Kept(target, subject.options, strategy, seed, no_store)
         campaigns = store.campaigns(resume)
         known = store.failures(program_for)

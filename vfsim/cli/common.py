@@ -18,6 +18,7 @@ from rich.progress import Progress as Bar
 from vfsim.checks import tables
 from vfsim.checks.contract import methods_of
 from vfsim.explore.strategies import searcher_of
+from vfsim.sim.faults import kinds
 from vfsim.testing.check import Progress
 from vfsim.testing.replay import as_tests
 
@@ -66,6 +67,13 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(8, 1 << 24),
             metavar="SECTORS",
             help="Size of the disk (sectors of 512 bytes), instead of what the filesystem says.",
+        ),
+        click.option(
+            "--faults",
+            default="",
+            metavar="KINDS",
+            callback=_faults,
+            help="Let things fail while the tasks run: alloc, copy, io, or several with commas.",
         ),
         click.option("--mount-options", default="", metavar="TEXT", help="Options for each mount."),
         click.option(
@@ -159,6 +167,13 @@ def _document(context: click.Context, parameter: click.Parameter, path: str | No
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "this is no file's name"
         raise click.BadParameter(f"cannot write {path!r}: {reason}") from None
+
+
+def _faults(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return ",".join(kinds(value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _strategy(context: click.Context, parameter: click.Parameter, value: str) -> str:

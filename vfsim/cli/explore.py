@@ -39,6 +39,7 @@ def explore(
     seed: int,
     strategy: str,
     mount_options: str,
+    faults: str,
     device: int | None,
     jobs: int,
     no_store: bool,
@@ -51,7 +52,7 @@ def explore(
     time.
     """
     with document.quiet():
-        program = _program(load(target), mount_options, device)
+        program = _program(load(target), mount_options, device, faults)
         store = Kept(program.target or target, program.options, strategy, seed, no_store)
         campaign = store.campaigns(resume).get(program.name)
         known = store.failures(program_for)
@@ -82,12 +83,12 @@ def explore(
 
 
 def _program(
-    target: Target, mount_options: str, device: int | None
+    target: Target, mount_options: str, device: int | None, faults: str
 ) -> ScenarioProgram | FunctionProgram:
     function = target.function()
     if function is not None:
         return FunctionProgram(function)
     try:
-        return ScenarioProgram(target.scenario(), None, device, mount_options, target.text)
+        return ScenarioProgram(target.scenario(), None, device, mount_options, target.text, faults)
     except TypeError as error:
         raise BadTarget(f"{target.place}: {error}") from None

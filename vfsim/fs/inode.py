@@ -82,6 +82,7 @@ from vfsim.fs.icache import (
 )
 from vfsim.fs.operations import FileOperations, InodeOperations, SuperOperations
 from vfsim.locks.rwsem import RwSem
+from vfsim.locks.slab import kmalloc
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.bdi import check_dirty
 from vfsim.mm.mapping import AddressSpace
@@ -293,7 +294,11 @@ class Inode:
 def alloc_inode(sb: SuperBlock) -> Inode:
     """Sleeps.  An inode of ``sb`` that nobody else knows (``alloc_inode`` of the filesystem, if it
     has one).
+
+    Raises:
+        OSError: ENOMEM, or what the filesystem says.
     """
+    kmalloc()
     op = sb.s_op
     inode = Inode(sb) if type(op).alloc_inode is _PLAIN_ALLOC else op.alloc_inode(sb)
     note_ref(inode, 1, "alloc_inode")
@@ -312,6 +317,9 @@ def new_inode(sb: SuperBlock) -> Inode:
 
     Args:
         sb: the superblock, which must stay active.
+
+    Raises:
+        OSError: ENOMEM.
 
     Takes and releases ``s_inode_list_lock``.  Source: ``new_inode`` (which leaves the number to the
     filesystem).

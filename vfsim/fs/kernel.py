@@ -54,6 +54,7 @@ from vfsim.fs.super import register_filesystem, supers
 from vfsim.fs.syscalls import Sys, return_to_user
 from vfsim.mm.page import Page
 from vfsim.sim.errors import KernelBug, Killed, Violation
+from vfsim.sim.faults import kinds
 from vfsim.sim.judge import Judge
 from vfsim.sim.machine import MAX_STEPS, Machine
 from vfsim.sim.state import K
@@ -82,6 +83,8 @@ class Kernel:
             noticed.
         trace: record every operation (`Kernel.trace`).
         max_steps: scheduling points until a run counts as making no progress.
+        faults: the kinds of fault that may happen (``"alloc,copy,io"``), where the strategy
+            chooses them.
 
     Attributes:
         machine: the world.  sys: its system calls.  trace: the record, or None.
@@ -95,6 +98,7 @@ class Kernel:
         checks: bool = True,
         trace: bool | Trace | None = False,
         max_steps: int = MAX_STEPS,
+        faults: str | Iterable[str] = (),
     ) -> None:
         if seed is not None and not isinstance(strategy, str):
             if strategy is not None:
@@ -106,7 +110,7 @@ class Kernel:
             (Trace() if trace else None) if isinstance(trace, bool) else trace
         )
         judge = default_judge() if checks else Judge()
-        self.machine = Machine(cpus, strategy, judge, self.trace, max_steps)
+        self.machine = Machine(cpus, strategy, judge, self.trace, max_steps, kinds(faults))
         self.machine.data["kernel"] = self
         self.checks = checks
         self.sys = Sys(self)

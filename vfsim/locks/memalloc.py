@@ -19,11 +19,15 @@ from vfsim.sim.cpu import pop, push
 from vfsim.sim.scheduler import might_sleep
 from vfsim.sim.state import K
 
-GFP_IO = 0x40
-GFP_FS = 0x80
-GFP_DIRECT_RECLAIM = 0x400000
-GFP_ATOMIC = 0
+GFP_HIGH = 1 << 5  # __GFP_HIGH
+GFP_IO = 1 << 6  # __GFP_IO: may start I/O to get memory
+GFP_FS = 1 << 7  # __GFP_FS: may call into filesystems for it
+GFP_NOFAIL = 1 << 11  # __GFP_NOFAIL: never fails, however long it takes
+GFP_DIRECT_RECLAIM = 1 << 22  # __GFP_DIRECT_RECLAIM: may sleep
+
+GFP_ATOMIC = GFP_HIGH
 """Never waits: for interrupts and under spinlocks."""
+GFP_NOWAIT = 0
 GFP_NOIO = GFP_DIRECT_RECLAIM
 GFP_NOFS = GFP_DIRECT_RECLAIM | GFP_IO
 GFP_KERNEL = GFP_DIRECT_RECLAIM | GFP_IO | GFP_FS

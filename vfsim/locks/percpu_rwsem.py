@@ -117,11 +117,11 @@ class PerCpuRwSem:
             idle = self.sync.idle
             K.left -= 1
             if not K.left:
-                K.machine.point("unlocking", self)
+                K.machine.point("unlocking", self.drain)
             self._forget_reader(t)
             self._count(t, -1)
             if not idle:
-                self.drain.wake_up()
+                self.drain.wake_now(1)
             pop(PREEMPT_OFF)
 
     def _count(self, t: Task, change: int) -> None:
@@ -174,6 +174,9 @@ class PerCpuRwSem:
         self.owner = t
         t.ctx = c
         t.held = (self, t.held)
+        K.left -= 1
+        if not K.left:
+            K.machine.point("down_write", self)
         self.shut = True
         self.drain.wait_event(self._drained, owner=self._reader)
 

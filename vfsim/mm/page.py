@@ -38,6 +38,8 @@ from vfsim.checks.instances import ascending, order_by
 from vfsim.checks.lifetime import free, note_ref
 from vfsim.checks.obligations import settle
 from vfsim.locks.bitlock import SleepBit
+from vfsim.locks.memalloc import GFP_KERNEL
+from vfsim.locks.slab import kmalloc
 from vfsim.locks.waitqueue import WaitQueue
 from vfsim.sim.shared import kernel_struct
 from vfsim.sim.state import K
@@ -119,11 +121,14 @@ class Page:
         return f"page({self.index}{': ' if bits else ''}{bits})"
 
 
-def page_cache_alloc() -> Page:
+def page_cache_alloc(gfp: int = GFP_KERNEL) -> Page:
     """Never sleeps.  A fresh page with one reference, full of zeroes.
 
+    Raises:
+        ENOMEM: there is none.
     Linux: ``page_cache_alloc``.
     """
+    kmalloc(gfp)
     page = Page()
     note_ref(page, +1, "new", 1)
     return page

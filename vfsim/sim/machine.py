@@ -100,10 +100,12 @@ class Machine:
         judge: what to ask when something is entered for the first time (see `vfsim.sim.judge`).
         trace: record every operation (slow, for reports).
         max_steps: scheduling points, and events of the clock, per run until "no progress".
+        faults: the kinds of fault that may happen (see `vfsim.sim.faults`).
 
     Attributes:
         violations: what was found, in order, once per signature.
         data: singletons of upper floors in this world, by name.
+        failed: how many faults have happened.
         born: how many tasks and handlers there have been.
         steps: scheduling points passed since the strategy was set.
         tasks: those that live, interrupt handlers too, and some that have ended.
@@ -113,8 +115,9 @@ class Machine:
     __slots__ = (  # many attributes, which only slots keep cheap to reach
         "__dict__", "__weakref__", "_counts", "_events", "_log", "_roots", "_signatures",
         "_sweep", "_turn", "alive", "armed", "born", "clock", "countdown", "cpus", "data", "dead",
-        "env", "error", "final", "further", "heap", "holding", "hub", "irqs", "judge", "last",
-        "last_tick", "limit", "max_steps", "outside", "patient", "placed", "plain", "rq", "seq",
+        "env", "error", "failed", "faults", "final", "further", "heap", "holding", "hub", "irqs",
+        "judge", "last", "last_tick", "limit", "max_steps", "outside", "patient", "placed", "plain",
+        "rq", "seq",
         "sharing", "steps", "stopped", "strategy", "tasks", "ticks", "touched", "trace", "uneven",
         "violations",
     )  # fmt: skip
@@ -126,6 +129,7 @@ class Machine:
         judge: Judge | None = None,
         trace: Trace | None = None,
         max_steps: int = MAX_STEPS,
+        faults: tuple[str, ...] = (),
     ) -> None:
         if not isinstance(cpus, int) or cpus < 1:
             raise ValueError(f"a machine needs at least one CPU, got cpus={cpus!r}")
@@ -140,6 +144,8 @@ class Machine:
         self.rq: list[Task] = []
         self.heap: list[tuple[float, int, Task | Timer]] = []
         self.violations: list[Violation] = []
+        self.faults = faults
+        self.failed = 0
         self.data: dict[str, Any] = {}
         self.touched: list[Ctx] = []
         self.further: dict[Ctx, None] = {}  # judged, but asked about each time

@@ -56,6 +56,16 @@ MAX_ACTIVE = 256
 """How many works of a queue run at once, per CPU, unless it says otherwise."""
 
 _ANYWHERE = -1
+
+
+class _Queues:
+    """What every scheduling point here names: whoever queues may race with whoever takes."""
+
+    def __repr__(self) -> str:
+        return "the work queues"
+
+
+_QUEUES = _Queues()
 _WORKERS = "workqueue.workers"  # in machine.data: the queue of each worker
 
 
@@ -278,7 +288,7 @@ class Pool:
         """Never sleeps.  The first work that does not run already, no longer pending."""
         K.left -= 1
         if not K.left:
-            K.machine.point("work", self)
+            K.machine.point("work", _QUEUES)
         work = next((w for w in self.todo if w.worker is None), None)
         if work is not None:
             self.todo.remove(work)
@@ -301,6 +311,9 @@ class Pool:
             raise
         pop(work.map)  # type: ignore[arg-type]
         pop(self.wq.running)  # type: ignore[arg-type]
+        K.left -= 1
+        if not K.left:
+            K.machine.point("work", _QUEUES)
         self.end(work)
 
     def end(self, work: Work) -> None:
@@ -347,6 +360,8 @@ class Workqueue:
             pool = self.pool_of(cpu)
         work.pool = pool
         pool.todo.append(work)
+        if K.trace is not None:
+            K.trace.note(K.cur, "queues", work)
         pool.start(K.machine)
 
     def pool_of(self, cpu: int) -> Pool:
@@ -424,7 +439,7 @@ def mod_delayed_work(wq: Workqueue, work: DelayedWork, delay: int) -> bool:
 
     While somebody cancels it nothing is done, and it counts as pending.
     """
-    _point(work)
+    _point()
     if work.canceler is not None:
         return True
     was = _take_back(work)
@@ -443,15 +458,15 @@ def schedule_delayed_work(work: DelayedWork, delay: int) -> bool:
     return queue_delayed_work(system_wq(), work, delay)
 
 
-def _point(work: Work) -> None:
+def _point() -> None:
     K.left -= 1
     if not K.left:
-        K.machine.point("queue_work", work)
+        K.machine.point("queue_work", _QUEUES)
 
 
 def _grab_idle(work: Work) -> bool:
     """Set the bit; False if it was set."""
-    _point(work)
+    _point()
     if work.pending:
         return False
     _own(work)
@@ -489,7 +504,7 @@ def _take_back(work: Work) -> bool:
 
 def flush_work(work: Work) -> bool:
     """Sleeps.  Until the last time that a work was queued has ended; False if it was idle."""
-    _begin_wait(work)
+    _begin_wait()
     work.map.touch()
     wq = next((pool.wq for pool in (work.pool, work.ran_in) if pool is not None), None)
     if wq is None:
@@ -512,7 +527,7 @@ def flush_delayed_work(work: DelayedWork) -> bool:
 
 def flush_workqueue(wq: Workqueue) -> None:
     """Sleeps.  Until every work that is pending or runs now has ended."""
-    _begin_wait(wq)
+    _begin_wait()
     _may_wait_for(wq)
     wq.map.touch()
     flush = _Flush()
@@ -526,7 +541,7 @@ def cancel_work_sync(work: Work) -> bool:
 
     Until it returns nobody can queue the work, not even the work itself.
     """
-    _begin_wait(work)
+    _begin_wait()
     while work.canceler is not None:
         work.canceler.wait()
     was = _take_back(work)
@@ -544,7 +559,7 @@ cancel_delayed_work_sync = cancel_work_sync
 
 def cancel_delayed_work(work: DelayedWork) -> bool:
     """Never sleeps.  Take a work back; it may run still.  Returns whether it was pending."""
-    _point(work)
+    _point()
     if work.canceler is not None:
         return False
     was = _take_back(work)
@@ -559,11 +574,11 @@ def destroy_workqueue(wq: Workqueue) -> None:
     wq.destroyed = True
 
 
-def _begin_wait(obj: Any) -> None:
+def _begin_wait() -> None:
     might_sleep()
     K.left -= 1
     if not K.left:
-        K.machine.point("flush", obj)
+        K.machine.point("flush", _QUEUES)
 
 
 def _may_wait_for(wq: Workqueue) -> None:

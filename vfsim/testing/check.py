@@ -72,12 +72,14 @@ class Subject:
         target: as it was named.  filesystem: the class.
         device: sectors of its disk, if not what it says itself.
         mount_options: for each mount.
+        faults: the kinds of fault that may happen in scenarios, as ``"alloc,copy,io"``.
     """
 
     target: str
     filesystem: type[FileSystemType]
     device: int | None = None
     mount_options: str = ""
+    faults: str = ""
 
     @property
     def blamed(self) -> str:
@@ -119,7 +121,7 @@ class Subject:
     def scenario(self, scenario: type[Scenario]) -> ScenarioProgram:
         """A scenario of the library on this filesystem."""
         return ScenarioProgram(
-            scenario, self.filesystem, self.device, self.mount_options, self.target
+            scenario, self.filesystem, self.device, self.mount_options, self.target, self.faults
         )
 
 

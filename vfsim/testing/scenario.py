@@ -38,8 +38,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 import attrs
 
 from vfsim.block.disk import RamDisk
+from vfsim.checks.counters import uncounted
 from vfsim.explore.program import target_of
 from vfsim.fs.kernel import Kernel
+from vfsim.sim.faults import kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -131,6 +133,7 @@ class Scenario:
         filesystem: the `FileSystemType` to mount on ``/``.
         device: sectors of its disk, if not what the filesystem says.
         options: mount options.
+        faults: what may fail while the tasks run: ``"alloc,copy,io"`` (see `vfsim.sim.faults`).
         cpus: of the machine.
         left_out: the parts that this one lacks.
         judges: what is right is computed, for a smaller scenario too.
@@ -141,6 +144,7 @@ class Scenario:
     filesystem: ClassVar[type[FileSystemType] | None] = None
     device: ClassVar[int | None] = None
     options: ClassVar[str] = ""
+    faults: ClassVar[str] = ""
     cpus: ClassVar[int] = 4
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -236,11 +240,12 @@ class ScenarioProgram:
 
     Args:
         scenario: the class.
-        filesystem, device, mount_options: instead of what the class says.
+        filesystem, device, mount_options, faults: instead of what the class says.
         target: what brings it back in another process, if that is not the scenario itself.
 
     Raises:
         TypeError: there is no filesystem, or no task.
+        ValueError: there is no such fault.
     """
 
     def __init__(
@@ -250,6 +255,7 @@ class ScenarioProgram:
         device: int | None = None,
         mount_options: str = "",
         target: str | None = None,
+        faults: str = "",
     ) -> None:
         from vfsim.fs.operations import FileSystemType
 
@@ -277,12 +283,16 @@ class ScenarioProgram:
             self.options += (("device", device),)
         if mount_options:
             self.options += (("mount-options", mount_options),)
+        self.faults = kinds(faults or scenario.faults)
+        if faults:
+            self.options += (("faults", ",".join(self.faults)),)
 
     def world(self, trace: Trace | None, max_steps: int) -> ScenarioWorld:
         """A kernel that has just started."""
         if self.prepared is None:
-            self.prepared = (self.scenario.prepare(self),)
-        kernel = Kernel(self.scenario.cpus, trace=trace, max_steps=max_steps)
+            with uncounted():
+                self.prepared = (self.scenario.prepare(self),)
+        kernel = Kernel(self.scenario.cpus, trace=trace, max_steps=max_steps, faults=self.faults)
         return ScenarioWorld(kernel, self)
 
     def smaller(self) -> Iterator[ScenarioProgram]:
@@ -345,13 +355,19 @@ class ScenarioWorld:
                 self.kernel.process(self._one, name, getattr(self.scenario, name), name=name)
 
     def _one(self, sys: Sys, name: str, method: Callable[[Sys], Any]) -> None:
-        """Sleeps.  The life of one task."""
-        self.results[name] = method(sys)
+        """Sleeps.  The life of one task.  What it makes of an injected fault says nothing."""
+        try:
+            self.results[name] = method(sys)
+        except (OSError, AssertionError):
+            if not self.machine.failed:
+                raise
 
     def check(self) -> None:
-        """Let ``check`` look at the results, if every task came to one."""
+        """Let ``check`` look at the results, if every task came to one, and nothing was made to
+        fail.
+        """
         names = self.program.scenario.tasks()
-        if len(self.results) == len(names):
+        if len(self.results) == len(names) and not self.machine.failed:
             self._alone(self.scenario.check, Results({n: self.results[n] for n in names}))
 
     def close(self) -> None:

@@ -279,12 +279,14 @@ def _whole(token: Token) -> Program:
     options = dict(token.options)
     device = options.get("device")
     mount_options = options.get("mount-options")
+    faults = str(options.get("faults", ""))
     if target.holds_scenario():
         return ScenarioProgram(
             target.scenario(),
             device=device if isinstance(device, int) else None,
             mount_options=mount_options if isinstance(mount_options, str) else "",
             target=token.target,
+            faults=faults,
         )
     function = target.function()
     if function is not None:
@@ -294,5 +296,6 @@ def _whole(token: Token) -> Program:
         target.filesystem(),
         device if isinstance(device, int) else None,
         mount_options if isinstance(mount_options, str) else "",
+        faults,
     )
     return subject.program(token.scenario)

@@ -20,6 +20,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+from vfsim.explore.strategies import numbers
 from vfsim.sim.state import INF, NOBODY, K
 from vfsim.sim.task import BLOCKED, RUNNABLE, SPINNING
 
@@ -52,6 +53,7 @@ class PCT:
         self.length = max(length, 2)
         self.depth = depth
         self.gap = INF
+        self.odds = 0.0
         self.lowest = 0.0
         self.leader: Task | None = None  # nobody alive is above it
         self.until = 0  # the step of the next change
@@ -68,6 +70,7 @@ class PCT:
         machine.clock.prio = 0.0
         for task in machine.tasks:
             task.prio = 0.0
+        self.odds = numbers.odds(self.random, machine)
         depth = self.depth or DEPTHS[int(self.random() * len(DEPTHS))]
         levels = [(i + 1) / (depth + 1) for i in range(depth - 1)]
         length = self.length * _STRETCH[int(self.random() * len(_STRETCH))]
@@ -142,5 +145,5 @@ class PCT:
         self.born = self.machine.born
 
     def choose(self, kind: str, n: int) -> int:
-        """Any number."""
-        return int(self.random() * n)
+        """Any number; a fault rarely."""
+        return numbers.number(self.random, self.odds, kind, n)

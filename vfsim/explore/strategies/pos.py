@@ -19,6 +19,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from vfsim.explore.dependency import dependent
+from vfsim.explore.strategies import numbers
 
 if TYPE_CHECKING:
     from vfsim.sim.machine import Machine
@@ -35,6 +36,7 @@ class POS:
     """
 
     gap = 1
+    odds = 0.0
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed).random
@@ -43,6 +45,7 @@ class POS:
         """Forget priorities that an earlier strategy left."""
         self.clock = machine.clock
         self.clock.prio = 0.0
+        self.odds = numbers.odds(self.random, machine)
         self.patience = PATIENCE[int(self.random() * len(PATIENCE))]
         for task in machine.tasks:
             task.prio = 0.0
@@ -73,5 +76,5 @@ class POS:
         return best
 
     def choose(self, kind: str, n: int) -> int:
-        """Any number."""
-        return int(self.random() * n)
+        """Any number; a fault rarely."""
+        return numbers.number(self.random, self.odds, kind, n)

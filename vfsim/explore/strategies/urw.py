@@ -19,6 +19,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from vfsim.explore.searcher import LEARNING
+from vfsim.explore.strategies import numbers
 from vfsim.explore.strategies.random_walk import RandomWalk
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Counting(RandomWalk):
 
     def start(self, machine: Machine) -> None:
         """Count from here."""
+        super().start(machine)
         self._machine = machine
         self._ticks = machine.ticks
         self._counts: Counts = {}
@@ -98,6 +100,7 @@ class URW:
         machine.clock.prio = 0.0
         for task in machine.tasks:
             task.prio = 0.0
+        self.odds = numbers.odds(self.random, machine)
 
     def decide(self, ready: list[Task], current: Task | None) -> int:
         """Somebody, in proportion; then they have one operation less."""
@@ -127,8 +130,8 @@ class URW:
         return share
 
     def choose(self, kind: str, n: int) -> int:
-        """Any number."""
-        return int(self.random() * n)
+        """Any number; a fault rarely."""
+        return numbers.number(self.random, self.odds, kind, n)
 
 
 class Uniform:

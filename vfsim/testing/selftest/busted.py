@@ -32,15 +32,8 @@ from vfsim.testing.selftest.primitives import (
     SrcuDomain,
     tortures,
 )
-from vfsim.testing.selftest.torture import (
-    exclusion,
-    pipe,
-    references,
-    run,
-    sequence,
-    signals,
-    works,
-)
+from vfsim.testing.selftest.torture import exclusion, run, sequence
+from vfsim.testing.selftest.torture_waits import pipe, references, signals, works
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -41,20 +41,14 @@ from vfsim.sim.workqueue import (
     flush_workqueue,
     queue_work,
 )
-from vfsim.testing.selftest.torture import (
-    Lock,
-    exclusion,
-    pipe,
-    references,
-    sequence,
-    signals,
-    works,
-)
+from vfsim.testing.selftest.torture import Lock, exclusion, sequence
+from vfsim.testing.selftest.torture_waits import pipe, references, signals, works
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vfsim.testing.selftest.torture import Readers, Torture
+    from vfsim.testing.selftest.torture import Torture
+    from vfsim.testing.selftest.torture_waits import Readers
 
 _MODES: dict[str, Any] = {
     "take": "down_write",
