@@ -16,7 +16,7 @@ from vfsim.mm.dirty import (
     set_page_writeback,
 )
 from vfsim.mm.operations import AOP_WRITEPAGE_ACTIVATE, WB_SYNC_NONE
-from vfsim.mm.page import PAGE_SIZE, unlock_page
+from vfsim.mm.page import PAGE_SIZE, lock_page, unlock_page, wait_on_page_writeback
 from vfsim.testing.selftest import programs
 from vfsim.testing.selftest.changes import without
 from vfsim.testing.selftest.contract.notation import Row
@@ -294,11 +294,8 @@ def _writes_nothing(call: Call) -> None:
 def _writes_clean_pages(call: Call) -> None:
     call.go()
     page = call.mapping.pages[0]
-    page.lock.lock()
-    while page.writeback:
-        from vfsim.mm.page import wait_on_page_writeback
-
-        wait_on_page_writeback(page)
+    lock_page(page)
+    wait_on_page_writeback(page)
     set_page_writeback(page)
     unlock_page(page)
     end_page_writeback(page)
