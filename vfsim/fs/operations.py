@@ -184,6 +184,7 @@ if TYPE_CHECKING:
     from vfsim.fs.super import KStatfs, SuperBlock
     from vfsim.mm.page import Page
     from vfsim.mm.writepages import WritebackControl
+    from vfsim.sim.task import Task
 
 LOOKUP_RCU = 0x0040
 """In the flags of a path walk: it holds nothing but the RCU read lock."""
@@ -351,14 +352,14 @@ def locked_as_it_was_reached(call: Call, dentry: Dentry) -> Iterator[None]:
 
 def alone_on_its_name(call: Call, dir: Inode, dentry: Dentry) -> Iterator[None]:
     """E3: nobody else asks for that name in that directory."""
-    looking: dict[Any, int] = K.machine.data.setdefault("contract.lookups", {})
+    looking: dict[Any, Task] = K.machine.data.setdefault("contract.lookups", {})
     key = dir, dentry.d_name
-    others = looking.get(key, 0)
-    call.caller("E3", not others, "while another lookup of that name in that directory runs")
-    looking[key] = others + 1
+    first = key not in looking
+    who = looking.setdefault(key, call.task)  # the task itself, if one method calls another
+    alone = who is call.task
+    call.caller("E3", alone, "while another lookup of that name in that directory runs")
     yield
-    looking[key] -= 1
-    if not looking[key]:
+    if first:
         del looking[key]
 
 
