@@ -210,9 +210,10 @@ def call_rcu(fn: Callable[..., Any], *args: Any) -> None:
 
 
 def synchronize_rcu() -> None:
-    """Sleeps.  For a grace period."""
+    """Sleeps.  For a grace period.  ``machine.data["rcu_waited"]`` counts the calls."""
     t = K.cur
     machine = K.machine
+    machine.data["rcu_waited"] = machine.data.get("rcu_waited", 0) + 1
     if t.ctx.nosleep:
         machine.judge.sleeping(t, None)
     K.left -= 1

@@ -207,8 +207,8 @@ def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterat
     was settled.
     """
     skipped = wbc.pages_skipped
-    refused: dict[Any, None] = K.machine.data.setdefault("contract.refused", {})
-    again = (wbc, page) in refused
+    refused: dict[Any, Page] = K.machine.data.setdefault("contract.refused", {})
+    again = refused.pop(wbc, None) is page
     call.caller("P30", not again, "again for a page that it had just returned as not writable")
     forgotten: list[bool] = []  # at each unlock: clean, but tagged dirty?
 
@@ -222,7 +222,7 @@ def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterat
     call.on_release = unlocked
     yield
     if call.error is None and call.result == AOP_WRITEPAGE_ACTIVATE:
-        refused[wbc, page] = None
+        refused[wbc] = page
         ours = page.lock.owner is K.cur
         if ours:
             call.keeps(page.lock)

@@ -11,7 +11,9 @@ import vfsim
 from vfsim.explore.execute import execute
 from vfsim.explore.strategies import maker
 from vfsim.filesystems.ramfs import RamFS
+from vfsim.fs.icache import free_inode_nonrcu
 from vfsim.fs.operations import LOOKUP_RCU
+from vfsim.locks.rcu import synchronize_rcu
 from vfsim.mm.dirty import redirty_page_for_writepage
 from vfsim.mm.operations import AOP_WRITEPAGE_ACTIVATE, WB_SYNC_NONE
 from vfsim.mm.page import unlock_page
@@ -88,6 +90,10 @@ def _permitted() -> Iterator[Case]:
             inside={f"{a_op}.writepage": change},
         )  # fmt: skip
     yield clean(
+        "frees after synchronize_rcu", programs.unlink,
+        inside={"super_operations.destroy_inode": _waits_and_frees},
+    )  # fmt: skip
+    yield clean(
         "own b_end_io", programs.syncfs, inside={"super_operations.sync_fs": writes_with(good)}
     )
 
@@ -99,6 +105,12 @@ def _redirties(call: Call) -> Any:
     redirty_page_for_writepage(call.wbc, call.page)
     unlock_page(call.page)
     return 0
+
+
+def _waits_and_frees(call: Call) -> None:
+    """E24: the grace period is waited for on the spot."""
+    synchronize_rcu()
+    free_inode_nonrcu(call.inode)
 
 
 def _activates(call: Call) -> Any:
