@@ -148,6 +148,28 @@ def mutated(ground: type[FileSystemType], inside: Changes, around: Changes) -> t
     return made
 
 
+def overridden(ground: type[FileSystemType]) -> type[FileSystemType]:
+    """A filesystem that overrides every method of ``ground`` just to call it."""
+    space: dict[str, Any] = {}
+    for attribute, ops in _tables(ground):
+        cls: Any = type(ops)
+        space[attribute] = type(cls)(cls.__name__, (cls,), _overrides(cls))()
+    made: Any = type(ground)
+    return made(ground.__name__, (ground,), {**_overrides(ground), **space})  # type: ignore[no-any-return]
+
+
+def _overrides(cls: type[Operations]) -> dict[str, Any]:
+    names = [name for name in methods_of(cls) if cls.implements(name)]
+    return {"__module__": FILESYSTEM, **{name: _passed_on(getattr(cls, name)) for name in names}}
+
+
+def _passed_on(fn: Callable[..., Any]) -> Callable[..., Any]:
+    def override(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return fn(self, *args, **kwargs)
+
+    return standing_in(override, FILESYSTEM)
+
+
 def _tables(ground: type[FileSystemType]) -> Iterator[tuple[str, Operations]]:
     """The tables of a filesystem, by attribute."""
     for attribute in dir(ground):

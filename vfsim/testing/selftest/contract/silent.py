@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vfsim
+from vfsim.checks.counters import uncounted
 from vfsim.explore.execute import execute
 from vfsim.explore.strategies import maker
 from vfsim.filesystems.ramfs import RamFS
@@ -23,7 +24,7 @@ from vfsim.testing.selftest import programs
 from vfsim.testing.selftest.case import SILENT, Case
 from vfsim.testing.selftest.changes import asserting, atomic, holding, in_rcu
 from vfsim.testing.selftest.contract.block import good, writes_with
-from vfsim.testing.selftest.mutants import clean
+from vfsim.testing.selftest.mutants import clean, overridden, play
 from vfsim.testing.target import load
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from vfsim.fs.operations import FileSystemType
     from vfsim.sim.errors import Violation
     from vfsim.testing.selftest.changes import Call
-    from vfsim.testing.selftest.mutants import Mutant
+    from vfsim.testing.selftest.mutants import Mutant, Program
 
 EXAMPLES = Path(vfsim.__file__).parent.parent / "examples"
 PIECES = 4
@@ -44,10 +45,22 @@ def cases(mutants: Iterable[Mutant]) -> Iterator[Case]:
     seen: dict[tuple[Any, Any], None] = {(m.ground, m.program): None for m in mutants}
     for ground, program in seen:
         yield clean(f"{ground.__name__}.{program.__name__}", program, ground)
+        yield _overridden(ground, program)
     yield from _permitted()
     for name, filesystem in _filesystems():
         for piece in range(PIECES):
             yield _library(name, filesystem, piece)
+
+
+def _overridden(ground: type[FileSystemType], program: Program) -> Case:
+    """The same, but each method is overridden by one that calls it."""
+
+    def run() -> list[Violation]:
+        with uncounted():
+            return play(overridden(ground), program)
+
+    id = f"clean.overridden.{ground.__name__}.{program.__name__}"
+    return Case(id, "clean", SILENT, run, (), "", "an override that only calls what it overrides")
 
 
 # -- what the document permits ---------------------------------------------------------------------
