@@ -32,6 +32,7 @@ from vfsim.testing.selftest.standing import FILESYSTEM, KERNEL, standing_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from types import ModuleType
 
     from vfsim.block.device import BlockDevice
     from vfsim.fs.operations import FileSystemType
@@ -220,36 +221,22 @@ def patched(patches: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     try:
         for path, patch in patches.items():
             module, _, name = path.rpartition(".")
-            owner = _owner(module)
-            real = getattr(owner, name)
+            real = getattr(importlib.import_module(module), name)
             put = functools.wraps(real)(_patch(standing_in(patch, KERNEL), real))
-            places = (
-                [owner]
-                if isinstance(owner, type)
-                else [
-                    m
-                    for k, m in list(sys.modules.items())
-                    if k.startswith(("vfsim.fs", "vfsim.mm", "vfsim.block", "vfsim.filesystems"))
-                ]
-            )
-            for place in places:
-                for key, value in list(vars(place).items()):
-                    if value is real:
-                        undo.append((place, key, value))
-                        setattr(place, key, put)
+            for place in _kernel():
+                for key in [k for k, value in vars(place).items() if value is real]:
+                    undo.append((place, key, real))
+                    setattr(place, key, put)
         yield
     finally:
-        for place, key, value in reversed(undo):
-            setattr(place, key, value)
+        for place, key, real in reversed(undo):
+            setattr(place, key, real)
 
 
-def _owner(path: str) -> Any:
-    """A module, or a class in one."""
-    try:
-        return importlib.import_module(path)
-    except ModuleNotFoundError:
-        module, _, name = path.rpartition(".")
-        return getattr(importlib.import_module(module), name)
+def _kernel() -> list[ModuleType]:
+    """The modules of the kernel, and of the filesystems that borrow from it."""
+    floors = ("vfsim.fs", "vfsim.mm", "vfsim.block", "vfsim.filesystems")
+    return [m for name, m in list(sys.modules.items()) if name.startswith(floors)]
 
 
 def _patch(patch: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
