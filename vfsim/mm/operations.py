@@ -52,6 +52,7 @@ from __future__ import annotations
 from stat import S_ISBLK, S_ISLNK
 from typing import TYPE_CHECKING, Any
 
+from vfsim.block.buffer import BufferHead
 from vfsim.checks.calls import Call
 from vfsim.checks.contract import Operations
 from vfsim.checks.obligations import owe
@@ -139,9 +140,14 @@ def mm_is_alive(vma: Any) -> bool:
 
 
 def dirty_buffers(page: Page, offset: int, length: int) -> bool:
-    """Never sleeps.  Whether a dirty buffer lies wholly inside a part of a page."""
+    """Never sleeps.  Whether a dirty buffer lies wholly inside a part of a page.
+
+    What a filesystem attached to its pages instead of buffers is its own business.
+    """
     at = 0
-    for bh in page.private or ():
+    for bh in page.private if isinstance(page.private, list) else ():
+        if not isinstance(bh, BufferHead):
+            return False
         if bh.dirty and offset <= at and at + bh.b_size <= offset + length:
             return True
         at += bh.b_size
