@@ -21,6 +21,7 @@ from vfsim.mm.dirty import set_page_dirty
 from vfsim.mm.mapping import find_get_page
 from vfsim.mm.page import put_page
 from vfsim.mm.truncate import invalidate_inode_pages2, invalidate_mapping_pages
+from vfsim.mm.writepages import filemap_flush
 
 if TYPE_CHECKING:
     from vfsim.fs.syscalls import Sys
@@ -364,3 +365,15 @@ def list_shared_and_alone(sys: Sys) -> None:
     sys.getdents(fd)
     sys.close(fd)
     sys.listdir("/d")
+
+
+def write_while_written(sys: Sys) -> None:
+    """A page is on its way to the disk when it is written again, and synced."""
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.write(fd, b"x" * PAGE)
+    file, how = fdget(fd)
+    filemap_flush(file.f_mapping)
+    fdput(file, how)
+    sys.pwrite(fd, b"y" * PAGE, 0)
+    sys.fsync(fd)
+    sys.close(fd)

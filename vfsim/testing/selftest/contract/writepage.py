@@ -57,6 +57,15 @@ def _entry() -> Iterator[Mutant]:
         ("is called on a page under writeback", _with(page={"writeback": True}), "writeback"),
     ):
         yield WRITEPAGE.caller("P23", why, change, variant)
+    yield Mutant(
+        "P23", "caller", "fsync does not wait for a write in progress",
+        programs.write_while_written, variant="unwaited",
+        patches={"vfsim.mm.page.wait_on_page_writeback": _does_not_wait},
+    )  # fmt: skip
+
+
+def _does_not_wait(real: Any, page: Page) -> None:
+    pass
 
 
 def _with(**fields: dict[str, Any]) -> Change:
