@@ -134,7 +134,7 @@ import os
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from vfsim.checks.calls import Call, holds, running_call
+from vfsim.checks.calls import Call, holds, label, running_call
 from vfsim.checks.contract import Operations
 from vfsim.checks.lifetime import freed_by
 from vfsim.checks.rules import (
@@ -159,6 +159,7 @@ from vfsim.checks.rules import (
     when,
 )
 from vfsim.fs import prose as prose
+from vfsim.sim.context import held_entries
 from vfsim.sim.errors import (
     EACCES,
     EINVAL,
@@ -184,7 +185,6 @@ if TYPE_CHECKING:
     from vfsim.fs.super import KStatfs, SuperBlock
     from vfsim.mm.page import Page
     from vfsim.mm.writepages import WritebackControl
-    from vfsim.sim.task import Task
 
 LOOKUP_RCU = 0x0040
 """In the flags of a path walk: it holds nothing but the RCU read lock."""
@@ -196,7 +196,6 @@ _S_DEAD = 1 << 4
 _RENAME_EXCHANGE = 1 << 1
 _I_NEW, _I_FREEING, _I_CLEAR, _I_SYNC = 1 << 3, 1 << 5, 1 << 6, 1 << 7
 _FASYNC = 0o20000
-_UNLINKED = "contract.unlinked"  # in machine.data: who unlinked an inode without links, and where
 
 
 # -- what `when=` and `expects` ask ----------------------------------------------------------------
@@ -280,6 +279,14 @@ def the_open_directory_lives(file: File) -> bool:
     return not file.f_inode.i_flags & _S_DEAD
 
 
+def nobody_else_looks(dentry: Dentry) -> bool:
+    parent = dentry.d_parent
+    if not parent.d_lookups:
+        return True
+    others = parent.d_lookups.get(dentry.d_key, ())
+    return not any(d is not dentry and d.d_name == dentry.d_name for d in others)
+
+
 def unused_and_not_new(inode: Inode) -> bool:
     return not inode.i_count and not inode.i_state & _I_NEW
 
@@ -352,33 +359,13 @@ def locked_as_it_was_reached(call: Call, dentry: Dentry) -> Iterator[None]:
     yield
 
 
-def alone_on_its_name(call: Call, dir: Inode, dentry: Dentry) -> Iterator[None]:
-    """E3: nobody else asks for that name in that directory."""
-    looking: dict[Any, Task] = K.machine.data.setdefault("contract.lookups", {})
-    key = dir, dentry.d_name
-    first = key not in looking
-    who = looking.setdefault(key, call.task)  # the task itself, if one method calls another
-    alone = who is call.task
-    call.caller("E3", alone, "while another lookup of that name in that directory runs")
-    yield
-    if first:
-        del looking[key]
-
-
-def remembers_the_directory(call: Call, dir: Inode, dentry: Dentry) -> Iterator[None]:
-    """E23: if this was the last name, the inode's end must not come under the directory's lock."""
-    victim, outermost = dentry.d_inode, call.outermost
-    yield
-    if call.error is None and outermost and victim is not None and not victim.i_nlink:
-        K.machine.data.setdefault(_UNLINKED, {})[victim] = dir, call.task
-
-
 def ends_outside_of_the_directory(call: Call, inode: Inode) -> Iterator[None]:
     """E23: whoever unlinked the file has let go of the directory."""
-    found = K.machine.data.get(_UNLINKED, {}).pop(inode, None)
-    if found is not None and found[1] is call.task:
-        held = holds(call.task, found[0].i_rwsem, exclusive=False)
-        call.caller("E23", not held, "with the directory locked that the file was unlinked from")
+    locked = not inode.i_nlink and any(
+        label(lock) == inode.i_sb.s_i_rwsem_dir_class for lock, _ in held_entries(call.task)
+    )
+    early = locked and call.reached_through("do_unlink")
+    call.caller("E23", not early, "with the directory locked that the file was unlinked from")
     yield
 
 
@@ -595,7 +582,7 @@ class InodeOperations(Operations):
         "parallel",
     )
     @gives_ref("return")
-    @watch(alone_on_its_name)
+    @expects(nobody_else_looks, rule="E3")
     def lookup(self, dir: Inode, dentry: Dentry, flags: int) -> Dentry | None:
         """Sleeps.  Find ``dentry.d_name`` in ``dir``: ``d_add(dentry, inode)``, with None for a
         name that is not there.
@@ -663,7 +650,6 @@ class InodeOperations(Operations):
         held=("dir.i_rwsem", when(positive, "dentry.d_inode.i_rwsem", rule="P3")),
         means="the caller holds dir.i_rwsem and dentry.d_inode.i_rwsem exclusive",
     )
-    @watch(remembers_the_directory)
     def unlink(self, dir: Inode, dentry: Dentry) -> None:
         """Sleeps.  Take the name out of ``dir``: one link less.  The inode lives on while it is
         open.
