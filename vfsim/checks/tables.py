@@ -160,7 +160,8 @@ def rule_order(id: str) -> tuple[str, int, str]:
 def as_table(name: str, coverage: Record | None = None) -> str:
     """One table as the document prints it: a line per method, a column per lock.
 
-    With ``coverage``, with the number of calls of each method and of checks of each cell.
+    With ``coverage``, with the number of calls of each method and of checks of each cell, and
+    whether its mutants were caught.
     """
     cls = _chosen(name)[name]
     rows = [["", *(c.title for c in cls.columns)]]
@@ -194,7 +195,9 @@ def _calls(method: Method, coverage: Record | None) -> int:
 def _cell_text(cell: Cell, method: Method, coverage: Record | None) -> str:
     if coverage is None or not cell.doc:
         return cell.doc
-    return f"{cell.doc} [{coverage['checked'].get(f'{method.id}.{cell.column}', 0)}]"
+    id = f"{method.id}.{cell.column}"
+    mutant = f", {coverage['mutants'][id]}" if id in coverage["mutants"] else ""
+    return f"{cell.doc} [{coverage['checked'].get(id, 0)}{mutant}]"
 
 
 def as_text(table: str | None = None, coverage: Record | None = None) -> str:

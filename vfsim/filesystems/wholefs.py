@@ -7,8 +7,8 @@ the ground on which ``vfsim selftest`` stands: a mutant is wholefs with one meth
 A file's data has an `Extent` of `BLOCKS` blocks on the disk, taken when its first byte is written
 and given back when the inode goes.  What was never written is a hole.
 
-Who locks what?  The kernel locks directories and files (``i_rwsem``) before it changes them.
-The free extents are shared by all files: ``Space.lock``.
+Who locks what?  The kernel locks directories and files (``i_rwsem``) before it changes them.  The
+free extents are shared by all files, but taking one and giving it back is one step each.
 """
 
 from __future__ import annotations
@@ -36,14 +36,12 @@ from vfsim.fs.attr import (
 )
 from vfsim.fs.d_walk import d_genocide
 from vfsim.fs.dcache import d_add, d_in_lookup, d_instantiate, d_make_root, dget
-from vfsim.fs.icache import clear_inode, free_inode_nonrcu, truncate_inode_pages_final
+from vfsim.fs.icache import clear_inode, truncate_inode_pages_final
 from vfsim.fs.inode import Inode, generic_drop_inode, insert_inode_hash, iput
 from vfsim.fs.open import finish_open
 from vfsim.fs.operations import DentryOperations, FileOperations, InodeOperations
 from vfsim.fs.permission import generic_permission
 from vfsim.fs.super import kill_block_super, mount_bdev, sb_min_blocksize
-from vfsim.locks.rcu import call_rcu
-from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.buffers import (
     block_invalidatepage,
     block_read_full_page,
@@ -79,14 +77,9 @@ BLOCK, BLOCKS = 2048, 16
 
 @attrs.define(eq=False)
 class Space:
-    """The disk of one mount (s_fs_info).
-
-    Attributes:
-        lock: guards ``free``, the first blocks of the extents that nobody has.
-    """
+    """The disk of one mount (s_fs_info).  free: the first blocks of the extents that nobody has."""
 
     free: list[int]
-    lock: SpinLock = attrs.field(factory=lambda: SpinLock("whole_space"))
 
 
 @attrs.define(eq=False)
@@ -112,10 +105,9 @@ def get_block(inode: Inode, iblock: int, create: bool) -> int | None:
 
 
 def _take(space: Space) -> int:
-    with space.lock:
-        if not space.free:
-            raise ENOSPC()
-        return space.free.pop()
+    if not space.free:
+        raise ENOSPC()
+    return space.free.pop()
 
 
 def cut(inode: Inode) -> None:
@@ -378,7 +370,7 @@ class WholeSuper(SimpleSuperOperations):
 
     def destroy_inode(self, inode: Inode) -> None:
         """Never sleeps.  Once no walk can look at it any more."""
-        call_rcu(free_inode_nonrcu, inode)
+        super().destroy_inode(inode)
 
     def dirty_inode(self, inode: Inode, flags: int) -> None:
         """Never sleeps.  There is no journal."""
@@ -396,8 +388,7 @@ class WholeSuper(SimpleSuperOperations):
         clear_inode(inode)
         if S_ISREG(inode.i_mode) and inode.i_private is not None:
             space: Space = inode.i_sb.s_fs_info
-            with space.lock:
-                space.free.append(inode.i_private.first)
+            space.free.append(inode.i_private.first)
 
     def put_super(self, sb: SuperBlock) -> None:
         """Never sleeps.  There is nothing to free."""

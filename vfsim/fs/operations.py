@@ -134,9 +134,9 @@ import os
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from vfsim.checks.calls import Call, holds, running_call
+from vfsim.checks.calls import Call, holds, label, running_call
 from vfsim.checks.contract import Operations
-from vfsim.checks.lifetime import is_freed
+from vfsim.checks.lifetime import freed_by
 from vfsim.checks.rules import (
     ADAPTED,
     Lock,
@@ -159,6 +159,7 @@ from vfsim.checks.rules import (
     when,
 )
 from vfsim.fs import prose as prose
+from vfsim.sim.context import held_entries
 from vfsim.sim.errors import (
     EACCES,
     EINVAL,
@@ -195,7 +196,6 @@ _S_DEAD = 1 << 4
 _RENAME_EXCHANGE = 1 << 1
 _I_NEW, _I_FREEING, _I_CLEAR, _I_SYNC = 1 << 3, 1 << 5, 1 << 6, 1 << 7
 _FASYNC = 0o20000
-_UNLINKED = "contract.unlinked"  # in machine.data: who unlinked an inode without links, and where
 
 
 # -- what `when=` and `expects` ask ----------------------------------------------------------------
@@ -279,6 +279,14 @@ def the_open_directory_lives(file: File) -> bool:
     return not file.f_inode.i_flags & _S_DEAD
 
 
+def nobody_else_looks(dentry: Dentry) -> bool:
+    parent = dentry.d_parent
+    if not parent.d_lookups:
+        return True
+    others = parent.d_lookups.get(dentry.d_key, ())
+    return not any(d is not dentry and d.d_name == dentry.d_name for d in others)
+
+
 def unused_and_not_new(inode: Inode) -> bool:
     return not inode.i_count and not inode.i_state & _I_NEW
 
@@ -342,47 +350,31 @@ def stays_in_use(call: Call, dentry: Dentry) -> Iterator[None]:
 def locked_as_it_was_reached(call: Call, dentry: Dentry) -> Iterator[None]:
     """P9: ustat(2) has nothing but s_umount to keep the superblock; the others have the path."""
     held = holds(call.task, dentry.d_sb.s_umount, exclusive=False)
-    if call.reached_through("Sys.ustat"):
+    if not call.outermost:
+        pass  # one method calls another
+    elif call.reached_through("Sys.ustat"):
         call.caller("P9", held, "by ustat(2) without s_umount held")
     elif call.reached_through("Sys.statfs", "Sys.fstatfs"):
         call.caller("P9", not held, "by path or descriptor, with s_umount held")
     yield
 
 
-def alone_on_its_name(call: Call, dir: Inode, dentry: Dentry) -> Iterator[None]:
-    """E3: nobody else asks for that name in that directory."""
-    looking: dict[Any, int] = K.machine.data.setdefault("contract.lookups", {})
-    key = dir, dentry.d_name
-    others = looking.get(key, 0)
-    call.caller("E3", not others, "while another lookup of that name in that directory runs")
-    looking[key] = others + 1
-    yield
-    looking[key] -= 1
-    if not looking[key]:
-        del looking[key]
-
-
-def remembers_the_directory(call: Call, dir: Inode, dentry: Dentry) -> Iterator[None]:
-    """E23: if this was the last name, the inode's end must not come under the directory's lock."""
-    victim, outermost = dentry.d_inode, call.outermost
-    yield
-    if call.error is None and outermost and victim is not None and not victim.i_nlink:
-        K.machine.data.setdefault(_UNLINKED, {})[victim] = dir, call.task
-
-
 def ends_outside_of_the_directory(call: Call, inode: Inode) -> Iterator[None]:
     """E23: whoever unlinked the file has let go of the directory."""
-    found = K.machine.data.get(_UNLINKED, {}).pop(inode, None)
-    if found is not None and found[1] is call.task:
-        held = holds(call.task, found[0].i_rwsem, exclusive=False)
-        call.caller("E23", not held, "with the directory locked that the file was unlinked from")
+    locked = not inode.i_nlink and any(
+        label(lock) == inode.i_sb.s_i_rwsem_dir_class for lock, _ in held_entries(call.task)
+    )
+    early = locked and call.reached_through("do_unlink")
+    call.caller("E23", not early, "with the directory locked that the file was unlinked from")
     yield
 
 
 def frees_after_a_grace_period(call: Call, inode: Inode) -> Iterator[None]:
     """E24: a walk in an RCU read section may still look at it."""
+    waited = K.machine.data.get("rcu_waited", 0)
     yield
-    call.check("E24", not is_freed(inode), "freed the inode at once, without a grace period")
+    at_once = freed_by(inode) == call.task.name and waited == K.machine.data.get("rcu_waited", 0)
+    call.check("E24", not at_once, "freed the inode at once, without a grace period")
 
 
 def clears(call: Call, inode: Inode) -> Iterator[None]:
@@ -590,7 +582,7 @@ class InodeOperations(Operations):
         "parallel",
     )
     @gives_ref("return")
-    @watch(alone_on_its_name)
+    @expects(nobody_else_looks, rule="E3")
     def lookup(self, dir: Inode, dentry: Dentry, flags: int) -> Dentry | None:
         """Sleeps.  Find ``dentry.d_name`` in ``dir``: ``d_add(dentry, inode)``, with None for a
         name that is not there.
@@ -658,7 +650,6 @@ class InodeOperations(Operations):
         held=("dir.i_rwsem", when(positive, "dentry.d_inode.i_rwsem", rule="P3")),
         means="the caller holds dir.i_rwsem and dentry.d_inode.i_rwsem exclusive",
     )
-    @watch(remembers_the_directory)
     def unlink(self, dir: Inode, dentry: Dentry) -> None:
         """Sleeps.  Take the name out of ``dir``: one link less.  The inode lives on while it is
         open.

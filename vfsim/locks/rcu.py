@@ -278,7 +278,9 @@ def call_rcu(fn: Callable[..., Any], *args: Any) -> None:
 
 
 def synchronize_rcu() -> None:
-    """Sleeps.  For a grace period."""
+    """Sleeps.  For a grace period.  ``machine.data["rcu_waited"]`` counts the calls."""
+    data = K.machine.data
+    data["rcu_waited"] = data.get("rcu_waited", 0) + 1
     await_period(GracePeriod, "synchronize_rcu", SECTION)
 
 

@@ -52,6 +52,7 @@ from __future__ import annotations
 from stat import S_ISBLK, S_ISLNK
 from typing import TYPE_CHECKING, Any
 
+from vfsim.block.buffer import BufferHead
 from vfsim.checks.calls import Call
 from vfsim.checks.contract import Operations
 from vfsim.checks.obligations import owe
@@ -139,9 +140,14 @@ def mm_is_alive(vma: Any) -> bool:
 
 
 def dirty_buffers(page: Page, offset: int, length: int) -> bool:
-    """Never sleeps.  Whether a dirty buffer lies wholly inside a part of a page."""
+    """Never sleeps.  Whether a dirty buffer lies wholly inside a part of a page.
+
+    What a filesystem attached to its pages instead of buffers is its own business.
+    """
     at = 0
-    for bh in page.private or ():
+    for bh in page.private if isinstance(page.private, list) else ():
+        if not isinstance(bh, BufferHead):
+            return False
         if bh.dirty and offset <= at and at + bh.b_size <= offset + length:
             return True
         at += bh.b_size
@@ -207,8 +213,8 @@ def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterat
     was settled.
     """
     skipped = wbc.pages_skipped
-    refused: dict[Any, None] = K.machine.data.setdefault("contract.refused", {})
-    again = (wbc, page) in refused
+    refused: dict[Any, Page] = K.machine.data.setdefault("contract.refused", {})
+    again = refused.pop(wbc, None) is page
     call.caller("P30", not again, "again for a page that it had just returned as not writable")
     forgotten: list[bool] = []  # at each unlock: clean, but tagged dirty?
 
@@ -222,7 +228,7 @@ def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterat
     call.on_release = unlocked
     yield
     if call.error is None and call.result == AOP_WRITEPAGE_ACTIVATE:
-        refused[wbc, page] = None
+        refused[wbc] = page
         ours = page.lock.owner is K.cur
         if ours:
             call.keeps(page.lock)

@@ -104,7 +104,7 @@ rule(
     "P30",
     "After the activate code the VM leaves the page alone for a while.",
     *_of("writepage"),
-    why="not again in the same pass over the file; reclaim's part is looked at once it exists",
+    why="not at once again by the same writer; reclaim's part is looked at once it exists",
 )
 rule(
     "P31",

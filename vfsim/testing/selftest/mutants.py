@@ -32,6 +32,7 @@ from vfsim.testing.selftest.standing import FILESYSTEM, KERNEL, standing_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from types import ModuleType
 
     from vfsim.block.device import BlockDevice
     from vfsim.fs.operations import FileSystemType
@@ -148,6 +149,28 @@ def mutated(ground: type[FileSystemType], inside: Changes, around: Changes) -> t
     return made
 
 
+def overridden(ground: type[FileSystemType]) -> type[FileSystemType]:
+    """A filesystem that overrides every method of ``ground`` just to call it."""
+    space: dict[str, Any] = {}
+    for attribute, ops in _tables(ground):
+        cls: Any = type(ops)
+        space[attribute] = type(cls)(cls.__name__, (cls,), _overrides(cls))()
+    made: Any = type(ground)
+    return made(ground.__name__, (ground,), {**_overrides(ground), **space})  # type: ignore[no-any-return]
+
+
+def _overrides(cls: type[Operations]) -> dict[str, Any]:
+    names = [name for name in methods_of(cls) if cls.implements(name)]
+    return {"__module__": FILESYSTEM, **{name: _passed_on(getattr(cls, name)) for name in names}}
+
+
+def _passed_on(fn: Callable[..., Any]) -> Callable[..., Any]:
+    def override(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return fn(self, *args, **kwargs)
+
+    return standing_in(override, FILESYSTEM)
+
+
 def _tables(ground: type[FileSystemType]) -> Iterator[tuple[str, Operations]]:
     """The tables of a filesystem, by attribute."""
     for attribute in dir(ground):
@@ -198,36 +221,22 @@ def patched(patches: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     try:
         for path, patch in patches.items():
             module, _, name = path.rpartition(".")
-            owner = _owner(module)
-            real = getattr(owner, name)
+            real = getattr(importlib.import_module(module), name)
             put = functools.wraps(real)(_patch(standing_in(patch, KERNEL), real))
-            places = (
-                [owner]
-                if isinstance(owner, type)
-                else [
-                    m
-                    for k, m in list(sys.modules.items())
-                    if k.startswith(("vfsim.fs", "vfsim.mm", "vfsim.block", "vfsim.filesystems"))
-                ]
-            )
-            for place in places:
-                for key, value in list(vars(place).items()):
-                    if value is real:
-                        undo.append((place, key, value))
-                        setattr(place, key, put)
+            for place in _kernel():
+                for key in [k for k, value in vars(place).items() if value is real]:
+                    undo.append((place, key, real))
+                    setattr(place, key, put)
         yield
     finally:
-        for place, key, value in reversed(undo):
-            setattr(place, key, value)
+        for place, key, real in reversed(undo):
+            setattr(place, key, real)
 
 
-def _owner(path: str) -> Any:
-    """A module, or a class in one."""
-    try:
-        return importlib.import_module(path)
-    except ModuleNotFoundError:
-        module, _, name = path.rpartition(".")
-        return getattr(importlib.import_module(module), name)
+def _kernel() -> list[ModuleType]:
+    """The modules of the kernel, and of the filesystems that borrow from it."""
+    floors = ("vfsim.fs", "vfsim.mm", "vfsim.block", "vfsim.filesystems")
+    return [m for name, m in list(sys.modules.items()) if name.startswith(floors)]
 
 
 def _patch(patch: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:

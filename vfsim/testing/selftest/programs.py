@@ -10,6 +10,19 @@ import os
 from stat import S_IFREG
 from typing import TYPE_CHECKING
 
+from vfsim.fs.d_lookup import d_alloc_pseudo
+from vfsim.fs.dentry import dput
+from vfsim.fs.fdtable import fdget, fdput
+from vfsim.fs.mount import MNT_FORCE, Path, d_path
+from vfsim.fs.process import current_process
+from vfsim.fs.super import MS_REMOUNT
+from vfsim.fs.syscalls import F_SETFL
+from vfsim.mm.dirty import set_page_dirty
+from vfsim.mm.mapping import find_get_page
+from vfsim.mm.page import put_page
+from vfsim.mm.truncate import invalidate_inode_pages2, invalidate_mapping_pages
+from vfsim.mm.writepages import filemap_flush
+
 if TYPE_CHECKING:
     from vfsim.fs.syscalls import Sys
 
@@ -175,9 +188,6 @@ def read_back(sys: Sys) -> None:
 
 def drop_pages(sys: Sys, path: str) -> None:
     """What memory pressure or POSIX_FADV_DONTNEED does to a clean file."""
-    from vfsim.fs.fdtable import fdget, fdput
-    from vfsim.mm.truncate import invalidate_mapping_pages
-
     fd = sys.open(path, os.O_RDONLY)
     file, how = fdget(fd)
     invalidate_mapping_pages(file.f_mapping)
@@ -187,9 +197,6 @@ def drop_pages(sys: Sys, path: str) -> None:
 
 def launder(sys: Sys) -> None:
     """Dirty pages are dropped from the cache, written first: before direct I/O."""
-    from vfsim.fs.fdtable import fdget, fdput
-    from vfsim.mm.truncate import invalidate_inode_pages2
-
     fd = sys.open("/f", _NEW, 0o644)
     sys.write(fd, b"x" * PAGE)
     file, how = fdget(fd)
@@ -227,8 +234,6 @@ def seek(sys: Sys) -> None:
 
 def setfl(sys: Sys) -> None:
     """Flags of an open file."""
-    from vfsim.fs.syscalls import F_SETFL
-
     fd = sys.open("/f", _NEW, 0o644)
     sys.fcntl(fd, F_SETFL, os.O_APPEND)
     sys.close(fd)
@@ -278,15 +283,11 @@ def syncfs(sys: Sys) -> None:
 
 def remount(sys: Sys) -> None:
     """Other mount flags."""
-    from vfsim.fs.super import MS_REMOUNT
-
     sys.mount("", "/", "", MS_REMOUNT)
 
 
 def force_umount(sys: Sys) -> None:
     """A forced umount, which is refused because the root is in use."""
-    from vfsim.fs.mount import MNT_FORCE
-
     try:
         sys.umount("/", MNT_FORCE)
     except OSError:
@@ -300,11 +301,6 @@ def show_mounts(sys: Sys) -> None:
 
 def show_path(sys: Sys) -> None:
     """The name of something that has no place in a tree."""
-    from vfsim.fs.d_lookup import d_alloc_pseudo
-    from vfsim.fs.dentry import dput
-    from vfsim.fs.mount import Path, d_path
-    from vfsim.fs.process import current_process
-
     mnt = current_process().root.mnt
     dentry = d_alloc_pseudo(mnt.mnt_sb, "pipe")
     d_path(Path(mnt, dentry))
@@ -347,11 +343,6 @@ def write_later(sys: Sys) -> None:
 
 def dirty_a_page(sys: Sys) -> None:
     """A page of a file is found dirty in a process's page table: its lock is not held then."""
-    from vfsim.fs.fdtable import fdget, fdput
-    from vfsim.mm.dirty import set_page_dirty
-    from vfsim.mm.mapping import find_get_page
-    from vfsim.mm.page import put_page
-
     fd = sys.open("/f", _NEW, 0o644)
     sys.write(fd, b"x" * PAGE)
     sys.fsync(fd)
@@ -374,3 +365,15 @@ def list_shared_and_alone(sys: Sys) -> None:
     sys.getdents(fd)
     sys.close(fd)
     sys.listdir("/d")
+
+
+def write_while_written(sys: Sys) -> None:
+    """A page is on its way to the disk when it is written again, and synced."""
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.write(fd, b"x" * PAGE)
+    file, how = fdget(fd)
+    filemap_flush(file.f_mapping)
+    fdput(file, how)
+    sys.pwrite(fd, b"y" * PAGE, 0)
+    sys.fsync(fd)
+    sys.close(fd)

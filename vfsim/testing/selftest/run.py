@@ -130,8 +130,8 @@ def all_cases(only: str = "") -> list[Case]:
     chosen = [c for c in found if _matches(c, only)]
     if not chosen:
         raise NoSuchCase(
-            f"no case of the self-test matches {only!r}: a pattern is an id or rule, or some of its "
-            "words, as in P23, inode_operations.create or '*.filesystem'"
+            f"no case of the self-test matches {only!r}: a pattern is an id or rule, or some of "
+            "its words, as in P23, inode_operations.create or '*.filesystem'"
         )
     return chosen
 

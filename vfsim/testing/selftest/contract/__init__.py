@@ -19,6 +19,7 @@ from vfsim.testing.selftest.contract import (
     file_operations,
     file_system_type,
     inode_operations,
+    promises,
     silent,
     super_operations,
     writepage,
@@ -39,6 +40,7 @@ MODULES = (
     address_space_operations,
     writepage,
     block,
+    promises,
 )
 
 

@@ -5,11 +5,13 @@ What ``writepage`` and ``writepages`` owe is in `vfsim.testing.selftest.contract
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from vfsim.fs.fdtable import fdget, fdput
 from vfsim.fs.process import current_process
 from vfsim.fs.read_write import vfs_read, vfs_write
+from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.mapping import delete_from_page_cache, find_get_pages, put_pages
 from vfsim.mm.operations import GFP_DIRECT_RECLAIM
 from vfsim.mm.page import lock_page, put_page, unlock_page
@@ -110,17 +112,13 @@ def _never_block() -> Iterator[Mutant]:
     """freepage must not sleep, and releasepage not if its gfp says so."""
     yield from _row("freepage", programs.truncate, "freepage").never_blocks(rule="P17")
     release = _row("releasepage", programs.read_back)
-    yield from Row(
-        "address_space_operations", "releasepage", programs.read_back, variant="releasepage"
-    ).never_blocks(rule="P17")
+    yield from _row("releasepage", programs.read_back, "releasepage").never_blocks(rule="P17")
     yield release.caller(
         "P17", "may wait and is called with a spinlock held", _may_wait, "releasepage"
     )
 
 
 def _may_wait(call: Call) -> Any:
-    from vfsim.locks.spinlock import SpinLock
-
     with SpinLock("mutants_own_lock"):
         return call.go(gfp=GFP_DIRECT_RECLAIM)
 
@@ -185,7 +183,6 @@ def _dropping() -> Iterator[Mutant]:
     yield Mutant(
         "E15", "caller", "a page is removed while it is dirty", programs.truncate,
         patches={"vfsim.mm.dirty.cancel_dirty_page": _nothing},
-        around={f"{release.table}.releasepage": _keeps_dirty},
     )  # fmt: skip
     yield Row("super_operations", "evict_inode", programs.unlink).filesystem(
         "E15", "removes pages without cleaning them", _removes_dirty_pages
@@ -206,10 +203,6 @@ def _says_so(real: Any, page: Page) -> bool:
 
 def _lies(call: Call) -> bool:
     return True
-
-
-def _keeps_dirty(call: Call) -> Any:
-    return call.go()
 
 
 def _under_writeback(call: Call) -> Any:
@@ -279,8 +272,6 @@ def loop_device(sys: Sys) -> None:
     """A kernel thread reads and writes a file, as the worker of a loop device does."""
     programs.read_back(sys)
     programs.drop_pages(sys, "/f")
-    import os
-
     fd = sys.open("/f", os.O_RDWR)
     file, how = fdget(fd)
     worker = K.machine.spawn(_worker, file, name="loop0")

@@ -130,6 +130,7 @@ def mutants() -> Iterator[Mutant]:
     yield from _rcu_walks()
     yield from _lookups()
     yield from _called_by_filesystems()
+    yield from _renames()
 
 
 def _dead(dir: str) -> Change:
@@ -243,3 +244,40 @@ def _direct_mkdir(call: Call) -> Any:
     parent.d_inode.i_op.mkdir(parent.d_inode, made, 0o755)
     dput(made)
     return call.go()
+
+
+def _renames() -> Iterator[Mutant]:
+    """What the functions that lock for a rename can forget."""
+    nothing = {
+        "vfsim.fs.inode.lock_two_nondirectories": _nothing,
+        "vfsim.fs.inode.unlock_two_nondirectories": _nothing,
+    }
+    source = f"inode_operations.rename.{I_MUTEX}"
+    for rule, program in (("P3", programs.rename_over), (source, programs.rename)):
+        yield Mutant(
+            rule, "caller", "lock_two_nondirectories() locks nothing", program, patches=nothing,
+            variant="lock_two_nondirectories",
+        )  # fmt: skip
+    yield Mutant(
+        "P4", "caller", "lock_rename() forgets the superblock's rename lock",
+        programs.rename_across, variant="lock_rename",
+        patches={
+            "vfsim.fs.directory.lock_rename": _locks_parents_only,
+            "vfsim.fs.directory.unlock_rename": _unlocks_parents_only,
+        },
+    )  # fmt: skip
+
+
+def _nothing(real: Any, *args: Any) -> None:
+    pass
+
+
+def _locks_parents_only(real: Any, p1: Dentry, p2: Dentry) -> Dentry | None:
+    trap: Dentry | None = real(p1, p2)
+    p1.d_sb.s_vfs_rename_mutex.unlock()
+    return trap
+
+
+def _unlocks_parents_only(real: Any, p1: Dentry, p2: Dentry) -> None:
+    p1.d_sb.s_vfs_rename_mutex.lock()
+    real(p1, p2)

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vfsim
+from vfsim.checks.counters import uncounted
 from vfsim.explore.execute import execute
 from vfsim.explore.strategies import maker
 from vfsim.filesystems.ramfs import RamFS
+from vfsim.fs.icache import free_inode_nonrcu
 from vfsim.fs.operations import LOOKUP_RCU
+from vfsim.locks.rcu import synchronize_rcu
 from vfsim.mm.dirty import redirty_page_for_writepage
 from vfsim.mm.operations import AOP_WRITEPAGE_ACTIVATE, WB_SYNC_NONE
 from vfsim.mm.page import unlock_page
@@ -21,7 +24,7 @@ from vfsim.testing.selftest import programs
 from vfsim.testing.selftest.case import SILENT, Case
 from vfsim.testing.selftest.changes import asserting, atomic, holding, in_rcu
 from vfsim.testing.selftest.contract.block import good, writes_with
-from vfsim.testing.selftest.mutants import clean
+from vfsim.testing.selftest.mutants import clean, overridden, play
 from vfsim.testing.target import load
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from vfsim.fs.operations import FileSystemType
     from vfsim.sim.errors import Violation
     from vfsim.testing.selftest.changes import Call
-    from vfsim.testing.selftest.mutants import Mutant
+    from vfsim.testing.selftest.mutants import Mutant, Program
 
 EXAMPLES = Path(vfsim.__file__).parent.parent / "examples"
 PIECES = 4
@@ -42,10 +45,22 @@ def cases(mutants: Iterable[Mutant]) -> Iterator[Case]:
     seen: dict[tuple[Any, Any], None] = {(m.ground, m.program): None for m in mutants}
     for ground, program in seen:
         yield clean(f"{ground.__name__}.{program.__name__}", program, ground)
+        yield _overridden(ground, program)
     yield from _permitted()
     for name, filesystem in _filesystems():
         for piece in range(PIECES):
             yield _library(name, filesystem, piece)
+
+
+def _overridden(ground: type[FileSystemType], program: Program) -> Case:
+    """The same, but each method is overridden by one that calls it."""
+
+    def run() -> list[Violation]:
+        with uncounted():
+            return play(overridden(ground), program)
+
+    id = f"clean.overridden.{ground.__name__}.{program.__name__}"
+    return Case(id, "clean", SILENT, run, (), "", "an override that only calls what it overrides")
 
 
 # -- what the document permits ---------------------------------------------------------------------
@@ -88,6 +103,10 @@ def _permitted() -> Iterator[Case]:
             inside={f"{a_op}.writepage": change},
         )  # fmt: skip
     yield clean(
+        "frees after synchronize_rcu", programs.unlink,
+        inside={"super_operations.destroy_inode": _waits_and_frees},
+    )  # fmt: skip
+    yield clean(
         "own b_end_io", programs.syncfs, inside={"super_operations.sync_fs": writes_with(good)}
     )
 
@@ -99,6 +118,12 @@ def _redirties(call: Call) -> Any:
     redirty_page_for_writepage(call.wbc, call.page)
     unlock_page(call.page)
     return 0
+
+
+def _waits_and_frees(call: Call) -> None:
+    """E24: the grace period is waited for on the spot."""
+    synchronize_rcu()
+    free_inode_nonrcu(call.inode)
 
 
 def _activates(call: Call) -> Any:

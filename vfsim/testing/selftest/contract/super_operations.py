@@ -120,7 +120,27 @@ def _statfs() -> Iterator[Mutant]:
         yield by_path.filesystem(
             rule, "returns with s_umount", _keep_shared(path), "keeps", fires=fires
         )
+    yield Mutant(
+        "P9", "caller", "ustat(2) finds the superblock and does not keep it", programs.ustat,
+        variant="user_get_super",
+        patches={
+            "vfsim.fs.super.user_get_super": _gets_unlocked,
+            "vfsim.fs.super.drop_super": _drops_unlocked,
+        },
+    )  # fmt: skip
     yield by_path.caller("P10", "is called on a superblock that nobody keeps", _inactive)
+
+
+def _gets_unlocked(real: Any, dev: int) -> SuperBlock | None:
+    sb: SuperBlock | None = real(dev)
+    if sb is not None:
+        sb.s_umount.up_read()
+    return sb
+
+
+def _drops_unlocked(real: Any, sb: SuperBlock) -> None:
+    sb.s_umount.down_read()
+    real(sb)
 
 
 def _keep_shared(path: str) -> Change:

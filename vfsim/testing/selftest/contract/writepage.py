@@ -16,7 +16,7 @@ from vfsim.mm.dirty import (
     set_page_writeback,
 )
 from vfsim.mm.operations import AOP_WRITEPAGE_ACTIVATE, WB_SYNC_NONE
-from vfsim.mm.page import PAGE_SIZE, unlock_page
+from vfsim.mm.page import PAGE_SIZE, lock_page, unlock_page, wait_on_page_writeback
 from vfsim.testing.selftest import programs
 from vfsim.testing.selftest.changes import without
 from vfsim.testing.selftest.contract.notation import Row
@@ -57,6 +57,15 @@ def _entry() -> Iterator[Mutant]:
         ("is called on a page under writeback", _with(page={"writeback": True}), "writeback"),
     ):
         yield WRITEPAGE.caller("P23", why, change, variant)
+    yield Mutant(
+        "P23", "caller", "fsync does not wait for a write in progress",
+        programs.write_while_written, variant="unwaited",
+        patches={"vfsim.mm.page.wait_on_page_writeback": _does_not_wait},
+    )  # fmt: skip
+
+
+def _does_not_wait(real: Any, page: Page) -> None:
+    pass
 
 
 def _with(**fields: dict[str, Any]) -> Change:
@@ -294,11 +303,8 @@ def _writes_nothing(call: Call) -> None:
 def _writes_clean_pages(call: Call) -> None:
     call.go()
     page = call.mapping.pages[0]
-    page.lock.lock()
-    while page.writeback:
-        from vfsim.mm.page import wait_on_page_writeback
-
-        wait_on_page_writeback(page)
+    lock_page(page)
+    wait_on_page_writeback(page)
     set_page_writeback(page)
     unlock_page(page)
     end_page_writeback(page)
