@@ -269,6 +269,10 @@ class Machine:
         self.tasks = [task for task in self.tasks if task.state is not DONE]
         self._sweep = max(_SWEEP, 2 * len(self.tasks))
 
+    def skip_id(self) -> None:
+        """Count a task that is not started: those after it keep the ids they always have."""
+        self._roots += 1
+
     def _place(self, task: Task, index: int | None) -> None:
         """Put a new task on a CPU: the one named, or taking turns among those with few tasks."""
         cpus = self.cpus

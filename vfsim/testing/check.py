@@ -41,6 +41,8 @@ from vfsim.testing.scenario import ScenarioProgram
 from vfsim.testing.scenarios import library
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vfsim.explore.program import Program
     from vfsim.explore.token import Option
     from vfsim.fs.operations import FileSystemType
@@ -94,10 +96,10 @@ class Subject:
         args = (self.filesystem, self.device, self.mount_options)
         return probe(KernelGround(*args, checks=False))
 
-    def scenario(self, scenario: type[Scenario]) -> ScenarioProgram:
-        """A scenario of the library on this filesystem."""
+    def scenario(self, scenario: type[Scenario], without: Sequence[str] = ()) -> ScenarioProgram:
+        """A scenario of the library on this filesystem, without some of its parts."""
         return ScenarioProgram(
-            scenario, self.filesystem, self.device, self.mount_options, target=self.target
+            scenario, self.filesystem, self.device, self.mount_options, self.target, without
         )
 
 
@@ -428,11 +430,12 @@ def program_named(
     device: int | None,
     mount_options: str,
     target: str,
+    without: Sequence[str] = (),
 ) -> Program:
     """The program that a token names, on that filesystem.
 
     Raises:
-        LookupError: this vfsim has no such scenario.
+        LookupError: this vfsim has no such scenario, or it has no such part to leave out.
     """
     subject = Subject(target, filesystem, device, mount_options)
     if name == "mount":
@@ -444,7 +447,7 @@ def program_named(
                 return ConformanceProgram(subject, assertion, caps)
     for scenario in library():
         if scenario.__name__ == name:
-            return subject.scenario(scenario)
+            return subject.scenario(scenario, without)
     raise LookupError(f"this vfsim has no scenario called {name}")
 
 

@@ -22,6 +22,9 @@ A scenario is a class::
 Every run gets a new object of the class, a new kernel and a new filesystem: what is stored on
 ``self`` in ``setup`` is there in the tasks and in ``check``, and gone in the next run.  An
 AssertionError, or an OSError that nobody caught, is a wrong result and blamed on the filesystem.
+
+A scenario can be made smaller (`Scenario.parts`, `Scenario.without`): when a failure is shrunk, the
+tasks that it does not need are left out, and with them ``check``, which would miss their results.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from errno import errorcode
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 import attrs
 
@@ -38,7 +41,7 @@ from vfsim.explore.program import target_of
 from vfsim.fs.kernel import Kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from vfsim.explore.token import Option
     from vfsim.fs.operations import FileSystemType
@@ -124,8 +127,10 @@ class Scenario:
         device: sectors of its disk, if not what the filesystem says.
         options: mount options.
         cpus: of the machine.
+        left_out: the parts that this one lacks.
     """
 
+    left_out: ClassVar[tuple[str, ...]] = ()
     filesystem: ClassVar[type[FileSystemType] | None] = None
     device: ClassVar[int | None] = None
     options: ClassVar[str] = ""
@@ -166,12 +171,45 @@ class Scenario:
     @classmethod
     def tasks(cls) -> list[str]:
         """The names of the tasks, in the order in which they were written, base classes first."""
+        return [name for name in cls.all_tasks() if name not in cls.left_out]
+
+    @classmethod
+    def all_tasks(cls) -> list[str]:
+        """The same with those that were left out."""
         names: dict[str, None] = {}
         for base in reversed(cls.__mro__):
             for name, value in vars(base).items():
                 if getattr(value, _MARK, False):
                     names[name] = None
         return [n for n in names if getattr(getattr(cls, n), _MARK, False)]
+
+    @classmethod
+    def parts(cls) -> list[str]:
+        """What a smaller scenario may lack."""
+        names = cls.tasks()
+        return names if len(names) > 1 else []
+
+    @classmethod
+    def without(cls, part: str) -> type[Scenario]:
+        """The same scenario without one of its parts.
+
+        Raises:
+            LookupError: it has no such part.
+        """
+        cls.must_have(part)
+        return cls.like({"left_out": (*cls.left_out, part), "check": Scenario.check})
+
+    @classmethod
+    def must_have(cls, part: str) -> None:
+        """Raises: LookupError: a part is not there to be left out."""
+        if part not in cls.parts():
+            raise LookupError(f"the scenario {cls.__name__} has no part {part!r} to leave out")
+
+    @classmethod
+    def like(cls, body: Mapping[str, Any]) -> type[Self]:
+        """A scenario of the same name in which some attributes differ."""
+        same = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+        return type(cls.__name__, (cls,), {**same, "__doc__": cls.__doc__, **body})
 
     @classmethod
     def program(cls) -> ScenarioProgram:
@@ -193,9 +231,11 @@ class ScenarioProgram:
         scenario: the class.
         filesystem, device, mount_options: instead of what the class says.
         target: what brings it back in another process, if that is not the scenario itself.
+        without: the parts of the scenario to leave out.
 
     Raises:
         TypeError: there is no filesystem, or no task.
+        LookupError: there is no such part.
     """
 
     def __init__(
@@ -205,6 +245,7 @@ class ScenarioProgram:
         device: int | None = None,
         mount_options: str = "",
         target: str | None = None,
+        without: Sequence[str] = (),
     ) -> None:
         from vfsim.fs.operations import FileSystemType
 
@@ -218,12 +259,16 @@ class ScenarioProgram:
             raise TypeError(
                 f"scenario {scenario.__qualname__} has no task: mark methods with @vfsim.task"
             )
+        self.whole = scenario
+        self.left_out = tuple(without)
+        for part in without:
+            scenario = scenario.without(part)
         self.scenario = scenario
         self.filesystem = fstype
         self.device = device if device is not None else scenario.device
         self.mount_options = mount_options or scenario.options
         self.name = scenario.__name__
-        self.target = target_of(scenario) if target is None else target
+        self.target = target_of(self.whole) if target is None else target
         self.blamed = f"filesystem {fstype.__qualname__}"
         self.prepared: tuple[Any] | None = None
         self.options: tuple[tuple[str, Option], ...] = ()
@@ -231,6 +276,8 @@ class ScenarioProgram:
             self.options += (("device", device),)
         if mount_options:
             self.options += (("mount-options", mount_options),)
+        if without:
+            self.options += (("without", " ".join(without)),)
 
     def world(self, trace: Trace | None, max_steps: int) -> ScenarioWorld:
         """A kernel that has just started."""
@@ -238,6 +285,20 @@ class ScenarioProgram:
             self.prepared = (self.scenario.prepare(self),)
         kernel = Kernel(self.scenario.cpus, trace=trace, max_steps=max_steps)
         return ScenarioWorld(kernel, self)
+
+    def smaller(self) -> Iterator[ScenarioProgram]:
+        """The programs that lack one part more."""
+        given = dict(self.options)
+        device, mount_options = given.get("device"), given.get("mount-options", "")
+        for part in self.scenario.parts():
+            yield ScenarioProgram(
+                self.whole,
+                self.filesystem,
+                device if isinstance(device, int) else None,
+                str(mount_options),
+                self.target,
+                (*self.left_out, part),
+            )
 
     def mount(self, kernel: Kernel) -> None:
         """Put the filesystem on a kernel that has just started."""
@@ -262,8 +323,11 @@ class ScenarioWorld:
         program = self.program
         program.mount(self.kernel)
         self._alone(self.scenario.setup)
-        for name in program.scenario.tasks():
-            self.kernel.process(self._one, name, getattr(self.scenario, name), name=name)
+        for name in program.scenario.all_tasks():
+            if name in program.scenario.left_out:
+                self.machine.skip_id()
+            else:
+                self.kernel.process(self._one, name, getattr(self.scenario, name), name=name)
 
     def _one(self, sys: Sys, name: str, method: Callable[[Sys], Any]) -> None:
         """Sleeps.  The life of one task."""

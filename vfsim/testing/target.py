@@ -273,12 +273,14 @@ def program_for(token: Token) -> Program:
     options = dict(token.options)
     device = options.get("device")
     mount_options = options.get("mount-options")
+    without = str(options.get("without") or "").split()
     if target.holds_scenario():
         return ScenarioProgram(
             target.scenario(),
             device=device if isinstance(device, int) else None,
             mount_options=mount_options if isinstance(mount_options, str) else "",
             target=token.target,
+            without=without,
         )
     function = target.function()
     if function is not None:
@@ -289,4 +291,5 @@ def program_for(token: Token) -> Program:
         device if isinstance(device, int) else None,
         mount_options if isinstance(mount_options, str) else "",
         token.target,
+        without,
     )
