@@ -77,6 +77,7 @@ class TwoFiles(VfsMachine):
     names = ("a", "b")
     edges = False
     processes = 2
+    width = 4
 
     def setup(self, sys: Sys) -> None:
         for path in ("/a", "/b"):
@@ -85,6 +86,7 @@ class TwoFiles(VfsMachine):
 
 class AbbaMachine(TwoFiles):
     filesystem = AbbaFS
+    only = "rename", "stat", "chmod", "mkdir"
 
 
 @kernel_struct
@@ -136,6 +138,7 @@ class LedgerFS(RamFS):
 
 class LedgerMachine(TwoFiles):
     filesystem = LedgerFS
+    only = "chmod", "truncate", "unlink", "mkdir"
 
 
 class SloppyDirectory(RamDirectory):

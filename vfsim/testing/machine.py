@@ -7,9 +7,9 @@ In Hypothesis's own convention::
 
     TestToy = ToyMachine.TestCase
 
-Each rule writes one system call into the program of one of several processes.  Two more rules let
-what was written so far run: `in_turn`, call by call, and `together`, all processes at once.  Then
-`schedules` schedules are tried, and everything is checked in each: the kernel's rules, the results
+Each rule writes one system call into the program of one of several processes.  One more, `run`,
+lets what was written so far run: call by call, or all processes at once.  Then many schedules
+are tried, and everything is checked in each: the kernel's rules, the results
 (see `vfsim.testing.rounds`), leaks after umount, and the author's own ``check``.  Which calls are
 written is drawn by Hypothesis; of the schedules it draws one number, a seed.  So it shrinks the
 *program*, which is what it is good at, and vfsim shrinks the *schedule*.
@@ -77,17 +77,10 @@ SETTINGS = settings(
     derandomize=True,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink],
     report_multiple_bugs=False,
-    stateful_step_count=25,
+    stateful_step_count=12,
     suppress_health_check=list(HealthCheck),
 )
 """How machines are run unless ``TestToy.settings`` says otherwise."""
-
-
-_tried: dict[object, tuple[MachineBug | None, Model | None]] = {}
-"""What came of a program under a seed: the bug, or the model that the next round begins with.
-
-Hypothesis comes to the same program in many ways while it shrinks one.
-"""
 
 
 class MachineBug(AssertionError):
@@ -145,8 +138,17 @@ def some_path() -> SearchStrategy[str]:
 
 
 def _needs(*words: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A rule for filesystems that have these methods."""
-    return precondition(lambda machine: machine.has.issuperset(words))
+    """A rule for filesystems that have these methods, unless the machine wants only others."""
+
+    def decorate(fn: Callable[..., None]) -> Callable[..., None]:
+        name = fn.__name__
+        return precondition(
+            lambda machine: (
+                machine.has.issuperset(words) and (not machine.only or name in machine.only)
+            )
+        )(fn)
+
+    return decorate
 
 
 class VfsMachine(Setting, RuleBasedStateMachine):
@@ -159,6 +161,7 @@ class VfsMachine(Setting, RuleBasedStateMachine):
         names: what paths are made of.  edges: also rare and wrong paths.
         schedules: tried each time the processes run together; fewer where there are fewer points.
         width: calls that may wait until they are run together.
+        only: the names of the rules to use, of those below; all of them without it.
         faults: what may fail if the rule `fault` says so: "io-error", "short-copy".
         oracle: whether results are held against the model.
         model: the model as it is now, or None.
@@ -168,6 +171,7 @@ class VfsMachine(Setting, RuleBasedStateMachine):
     edges: ClassVar[bool] = True
     schedules: ClassVar[int] = 50
     width: ClassVar[int] = 6
+    only: ClassVar[tuple[str, ...]] = ()
     faults: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -223,12 +227,12 @@ class VfsMachine(Setting, RuleBasedStateMachine):
         """
         __tracebackhide__ = True
         program = RoundsProgram(type(self), [*self.rounds, round], self.model)
-        key = (type(self), program.options, self.seed, self.schedules)
-        if key not in _tried:
-            _tried[key] = _explore(program, self.seed, self.schedules if round.together else 1)
-        bug, self.model = _tried[key]
+        bug, self.model = _KNOWN.judge(program, self.seed, self.schedules)
         if bug is not None:
-            raise bug.last_word() if _is_final() else bug
+            if _is_final():
+                _KNOWN.forget()
+                raise bug.last_word()
+            raise bug
         if round.calls:
             self.rounds.append(round)
 
@@ -240,16 +244,10 @@ class VfsMachine(Setting, RuleBasedStateMachine):
         self.seed = seed
 
     @precondition(lambda machine: machine.waiting)
-    @rule()
-    def together(self) -> None:
-        """Let all processes do what was written for them, at once."""
-        self._run_waiting(together=True)
-
-    @precondition(lambda machine: machine.waiting)
-    @rule()
-    def in_turn(self) -> None:
-        """Let the calls that wait be made one after the other."""
-        self._run_waiting(together=False)
+    @rule(together=st.sampled_from((True, False)))
+    def run(self, together: bool) -> None:
+        """Let what was written so far run: all processes at once, or the calls one by one."""
+        self._run_waiting(together)
 
     @precondition(lambda machine: machine.faults)
     @rule(kind=st.runner().flatmap(lambda machine: st.sampled_from(machine.faults)))
@@ -259,6 +257,7 @@ class VfsMachine(Setting, RuleBasedStateMachine):
 
     # Rules are chosen evenly, so what is less likely to matter shares one.
 
+    @_needs()
     @rule(process=some_process(), path=some_path(), how=st.sampled_from(("stat", "lstat")))
     def stat(self, process: int, path: str, how: str) -> None:
         self.call(process, how, path)
@@ -369,10 +368,12 @@ class VfsMachine(Setting, RuleBasedStateMachine):
     def listdir(self, process: int, path: str) -> None:
         self.call(process, "listdir", path)
 
+    @_needs()
     @rule(process=some_process(), path=some_path())
     def chdir(self, process: int, path: str) -> None:
         self.call(process, "chdir", path)
 
+    @_needs()
     @rule(process=some_process(), place=some_path() | vst.descriptors(), mode=vst.modes())
     def chmod(self, process: int, place: str | int, mode: int) -> None:
         """By path, or by descriptor."""
@@ -403,13 +404,13 @@ def _explore(
 ) -> tuple[MachineBug | None, Model | None]:
     """The default schedule and some others: the first bug, and the model after the default one.
 
-    There are no more of the others than the default one passed scheduling points.
+    There are at most twice as many of the others as the default one passed scheduling points.
     """
     after: Model | None = None
     points = 0
     with Watch() as watch:
         for number in range(schedules):
-            if number > points:
+            if number > 2 * points:
                 break
             watch.begin()
             run = execute(program, POS(seed << 32 | number) if number else RoundRobin())
@@ -420,6 +421,44 @@ def _explore(
             if not number:
                 after, points = program.after, run.steps
     return None, after
+
+
+class _Known:
+    """What came of the programs of one Hypothesis run, so that each is explored once.
+
+    Hypothesis comes to the same program in many ways.  Once one failed, those with more calls need
+    no schedule but the default one: they could not be what is shown in the end.  A program is
+    judged the same whenever it comes again, so none of this can make an example flaky.
+    """
+
+    ROOM = 2000
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """The run is over."""
+        self.tried: dict[object, tuple[MachineBug | None, Model | None]] = {}
+        self.smallest: dict[type, int] = {}
+
+    def judge(
+        self, program: RoundsProgram, seed: int, schedules: int
+    ) -> tuple[MachineBug | None, Model | None]:
+        """The bug in a program, or the model that its next round begins with."""
+        machine = program.setting
+        key = (machine, program.options, seed, schedules)
+        if key not in self.tried:
+            if len(self.tried) >= self.ROOM and not self.smallest:
+                self.tried.clear()
+            calls = sum(len(round.calls) for round in program.rounds)
+            alone = not program.rounds[-1].together or calls > self.smallest.get(machine, calls)
+            found = self.tried[key] = _explore(program, seed, 1 if alone else schedules)
+            if found[0] is not None:
+                self.smallest[machine] = min(calls, self.smallest.get(machine, calls))
+        return self.tried[key]
+
+
+_KNOWN = _Known()
 
 
 def _is_final() -> bool:
@@ -434,6 +473,8 @@ def _reported(bug: MachineBug) -> MachineBug:
     program, violation = bug.program, bug.violation
     with Watch() as watch:
         shrunk = shrink(program, bug.run, violation.signature, watch=watch)
+    assert isinstance(shrunk.program, RoundsProgram)
+    program = shrunk.program
     trace = Trace(stacks=False)
     strategy = Replay(shrunk.deviations)
     again = execute(program, strategy, trace)

@@ -42,7 +42,7 @@ from vfsim.testing.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from vfsim.explore.token import Option
     from vfsim.fs.operations import FileSystemType
@@ -175,6 +175,18 @@ class RoundsProgram:
             execute(earlier, RoundRobin())
             self.before = earlier.after
         return RoundsWorld(Kernel(self.setting.cpus, trace=trace, max_steps=max_steps), self)
+
+    def smaller(self) -> Iterator[RoundsProgram]:
+        """The program without one of its earlier rounds, or without one call."""
+        for at in range(len(self.rounds) - 1):
+            yield self._with([*self.rounds[:at], *self.rounds[at + 1 :]])
+        for at, round in enumerate(self.rounds):
+            for i in range(len(round.calls)):
+                fewer = attrs.evolve(round, calls=round.calls[:i] + round.calls[i + 1 :])
+                yield self._with([*self.rounds[:at], fewer, *self.rounds[at + 1 :]])
+
+    def _with(self, rounds: Sequence[Round]) -> RoundsProgram:
+        return RoundsProgram(self.setting, rounds, None, self.target)
 
     def text(self) -> str:
         """The whole program for people."""
