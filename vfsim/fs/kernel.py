@@ -272,6 +272,32 @@ class Kernel:
         """Never sleeps.  Start a task for a process that exists (`Sys.fork`)."""
         return self.machine.spawn(self._life, lambda: process, fn, args, name=process.name)
 
+    def login(self, name: str, umask: int = 0o022) -> Process:
+        """A process of root's without a task, made now: it lives until it is ended by `logout`.
+
+        `resume` lets it do something.  For programs that come in pieces, with the world looked at
+        in between.
+        """
+        self._must_be_idle("login")
+        made: list[Process] = []
+        self._do(lambda: made.append(_process(name, ROOT_CRED, umask)))
+        return made[0]
+
+    def resume(self, process: Process, fn: Callable[..., Any], *args: Any) -> Task:
+        """Start a task that runs ``fn(sys, *args)`` for a process which outlives it."""
+        return self.machine.spawn(self._while, process, fn, args, name=process.name)
+
+    def logout(self, process: Process) -> Task:
+        """Start a task that ends a process: closes its files, gives its directories back."""
+        return self.resume(process, lambda sys: process.exit())
+
+    def _while(self, process: Process, fn: Callable[..., R], args: tuple[Any, ...]) -> R:
+        """Sleeps.  The life of a task that leaves its process behind."""
+        K.cur.process = process
+        result = fn(self.sys, *args)
+        return_to_user(K.cur)
+        return result
+
     def _life(self, make: Callable[[], Process], fn: Callable[..., R], args: tuple[Any, ...]) -> R:
         """Sleeps.  A process's task, from beginning to end."""
         task = K.cur
