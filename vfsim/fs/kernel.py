@@ -269,7 +269,7 @@ class Kernel:
         return self.machine.spawn(self._life, lambda: process, fn, args, name=process.name)
 
     def login(self, name: str, umask: int = 0o022) -> Process:
-        """A process of root's without a task, made now: it lives until `logout`.
+        """A process of root's without a task, made now: it lives until it is ended by `logout`.
 
         `resume` lets it do something.  For programs that come in pieces, with the world looked at
         in between.
@@ -283,10 +283,9 @@ class Kernel:
         """Start a task that runs ``fn(sys, *args)`` for a process which outlives it."""
         return self.machine.spawn(self._while, process, fn, args, name=process.name)
 
-    def logout(self, process: Process) -> None:
-        """End a process: close its files and give its directories back."""
-        self._must_be_idle("logout")
-        self._do(process.exit)
+    def logout(self, process: Process) -> Task:
+        """Start a task that ends a process: closes its files, gives its directories back."""
+        return self.resume(process, lambda sys: process.exit())
 
     def _while(self, process: Process, fn: Callable[..., R], args: tuple[Any, ...]) -> R:
         """Sleeps.  The life of a task that leaves its process behind."""

@@ -23,6 +23,7 @@ import attrs
 
 from vfsim.explore import identity
 from vfsim.fs.operations import FileSystemType
+from vfsim.testing.rounds import RoundsProgram, Setting, decode
 from vfsim.testing.scenario import Scenario, ScenarioProgram
 
 if TYPE_CHECKING:
@@ -74,6 +75,17 @@ class Target:
             BadTarget: there is none, or several and none was named.
         """
         found: type[Scenario] = self._only(Scenario, "scenario", "vfsim.Scenario")
+        return found
+
+    def machine(self) -> type[Setting]:
+        """The machine (`VfsMachine`).
+
+        Raises:
+            BadTarget: there is none, or several and none was named.
+        """
+        found: type[Setting] = self._only(Setting, "machine", "VfsMachine")
+        if found.filesystem is None:
+            raise BadTarget(f"{self.place}: {found.__name__} needs a line filesystem = YourFS")
         return found
 
     def holds_scenario(self) -> bool:
@@ -138,6 +150,8 @@ def _classes(module: ModuleType, base: type) -> list[Any]:
 
 def _is_whole(cls: Any) -> bool:
     """Whether a class can be used as it is, and is not just the base of others."""
+    if issubclass(cls, Setting):
+        return cls.filesystem is not None
     return bool(cls.tasks() if issubclass(cls, Scenario) else cls.name)
 
 
@@ -271,6 +285,9 @@ def program_for(token: Token) -> Program:
         )
     target = load(token.target)
     options = dict(token.options)
+    rounds = options.get("program")
+    if isinstance(rounds, str):
+        return RoundsProgram(target.machine(), decode(rounds), target=token.target)
     device = options.get("device")
     mount_options = options.get("mount-options")
     without = str(options.get("without") or "").split()

@@ -245,7 +245,9 @@ def _look(
     stat = sys.lstat(path)
     line = told(stat)
     same = "" if line[0] == DIR else first.setdefault(stat.st_ino, path)
-    lines[path] = (*line, _content(sys, path, line[0]), "" if same == path else same)
+    empty = line[0] == FILE and not line[-1]
+    content = b"" if empty else _content(sys, path, line[0])
+    lines[path] = (*line, content, "" if same == path else same)
     if line[0] == DIR:
         for name in _listed(sys, path, names):
             _look(sys, path.rstrip("/") + "/" + name, names, lines, first)
