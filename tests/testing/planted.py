@@ -153,5 +153,6 @@ class SloppyFS(RamFS):
     directory = SloppyDirectory()
 
 
-class SloppyMachine(TwoFiles):
+class SloppyMachine(VfsMachine):
     filesystem = SloppyFS
+    only = "mkdir", "stat", "rename"

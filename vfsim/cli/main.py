@@ -18,6 +18,7 @@ from vfsim.cli.check import check
 from vfsim.cli.common import stop_talking
 from vfsim.cli.contract import contract
 from vfsim.cli.explore import explore
+from vfsim.cli.fuzz import fuzz
 from vfsim.cli.replay import replay
 from vfsim.explore.parallel import EngineError
 from vfsim.explore.token import BadToken
@@ -43,7 +44,7 @@ def cli() -> None:
     """
 
 
-for command in (check, explore, replay, contract):
+for command in (check, explore, fuzz, replay, contract):
     cli.add_command(command)
 
 

@@ -111,7 +111,7 @@ def vfs_write(file: File, data: bytes, pos: int) -> tuple[int, int]:
         op = file.f_op
         if type(op).write is not _NO_WRITE:
             written = op.write(file, data, pos)
-            end = inode.i_size if file.f_flags & os.O_APPEND else pos + written
+            end = inode.i_size if written and file.f_flags & os.O_APPEND else pos + written
         else:
             iocb = Kiocb(file, pos, iocb_flags(file))
             written = op.write_iter(iocb, data)

@@ -45,10 +45,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 from hypothesis.control import current_build_context
 from hypothesis.errors import InvalidArgument
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from vfsim.explore.execute import MAX_STEPS, Run, execute
 from vfsim.explore.identity import engine, sources
@@ -91,6 +98,7 @@ class MachineBug(AssertionError):
     Attributes:
         program: what failed.  run: the failing run.  violation: what it found.
         report, token: of the shrunk run; "" before `last_word`.
+        schedules: how many were run to find it.
     """
 
     def __init__(self, program: RoundsProgram, run: Run, report: str = "", token: str = "") -> None:
@@ -99,6 +107,7 @@ class MachineBug(AssertionError):
         self.violation = run.violations[0]
         self.report = report
         self.token = token
+        self.schedules = 0
         super().__init__(self.violation.summary)
 
     def __str__(self) -> str:
@@ -230,8 +239,9 @@ class VfsMachine(Setting, RuleBasedStateMachine):
         bug, self.model = _KNOWN.judge(program, self.seed, self.schedules)
         if bug is not None:
             if _is_final():
+                bug = bug.last_word()
+                bug.schedules = _KNOWN.schedules
                 _KNOWN.forget()
-                raise bug.last_word()
             raise bug
         if round.calls:
             self.rounds.append(round)
@@ -399,30 +409,6 @@ class VfsMachine(Setting, RuleBasedStateMachine):
 # What comes of a program.  -----------------------------------------------------------------------
 
 
-def _explore(
-    program: RoundsProgram, seed: int, schedules: int
-) -> tuple[MachineBug | None, Model | None]:
-    """The default schedule and some others: the first bug, and the model after the default one.
-
-    There are at most twice as many of the others as the default one passed scheduling points.
-    """
-    after: Model | None = None
-    points = 0
-    with Watch() as watch:
-        for number in range(schedules):
-            if number > 2 * points:
-                break
-            watch.begin()
-            run = execute(program, POS(seed << 32 | number) if number else RoundRobin())
-            if watch.interrupted:
-                raise KeyboardInterrupt
-            if run.violations:
-                return _kind_of(run.violations[0])(program, run), None
-            if not number:
-                after, points = program.after, run.steps
-    return None, after
-
-
 class _Known:
     """What came of the programs of one Hypothesis run, so that each is explored once.
 
@@ -440,6 +426,7 @@ class _Known:
         """The run is over."""
         self.tried: dict[object, tuple[MachineBug | None, Model | None]] = {}
         self.smallest: dict[type, int] = {}
+        self.schedules = 0
 
     def judge(
         self, program: RoundsProgram, seed: int, schedules: int
@@ -452,13 +439,52 @@ class _Known:
                 self.tried.clear()
             calls = sum(len(round.calls) for round in program.rounds)
             alone = not program.rounds[-1].together or calls > self.smallest.get(machine, calls)
-            found = self.tried[key] = _explore(program, seed, 1 if alone else schedules)
+            found = self.tried[key] = self._explore(program, seed, 1 if alone else schedules)
             if found[0] is not None:
                 self.smallest[machine] = min(calls, self.smallest.get(machine, calls))
         return self.tried[key]
 
+    def _explore(
+        self, program: RoundsProgram, seed: int, schedules: int
+    ) -> tuple[MachineBug | None, Model | None]:
+        """The default schedule and some others: the first bug, and the model after the default one.
+
+        There are at most twice as many of the others as the default one passed scheduling points.
+        """
+        after: Model | None = None
+        points = 0
+        with Watch() as watch:
+            for number in range(schedules):
+                if number > 2 * points:
+                    break
+                watch.begin()
+                self.schedules += 1
+                run = execute(program, POS(seed << 32 | number) if number else RoundRobin())
+                if watch.interrupted:
+                    raise KeyboardInterrupt
+                if run.violations:
+                    return _kind_of(run.violations[0])(program, run), None
+                if not number:
+                    after, points = program.after, run.steps
+        return None, after
+
 
 _KNOWN = _Known()
+
+
+def fuzz(machine: type[VfsMachine], examples: int, seed: int) -> tuple[MachineBug | None, int]:
+    """Run a machine outside of a test.
+
+    Returns:
+        The bug, if there is one, and how many schedules were run.
+    """
+    _KNOWN.forget()
+    chosen = settings(SETTINGS, max_examples=examples, derandomize=False, database=None)
+    try:
+        run_state_machine_as_test(with_seed(seed)(machine), settings=chosen)
+    except MachineBug as bug:
+        return bug, bug.schedules
+    return None, _KNOWN.schedules
 
 
 def _is_final() -> bool:
@@ -500,4 +526,4 @@ def _reported(bug: MachineBug) -> MachineBug:
     return type(bug)(program, found.run, report, str(token))
 
 
-__all__ = ["SETTINGS", "MachineBug", "VfsMachine", "some_path", "some_process"]
+__all__ = ["SETTINGS", "MachineBug", "VfsMachine", "fuzz", "some_path", "some_process"]

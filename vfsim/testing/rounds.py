@@ -93,6 +93,12 @@ class Setting:
     """What rounds run on: a filesystem, how it is mounted, and the author's own words about it.
 
     `VfsMachine` is one.  ``setup`` and ``check`` are called on a fresh object for every schedule.
+
+    Attributes:
+        filesystem, device, options, cpus: as those of a `Scenario`.
+        processes: how many there are.
+        oracle: whether results are held against the model.
+        target: what brings the setting back in another process, if not its own file and name.
     """
 
     filesystem: type[FileSystemType] | None = None
@@ -101,6 +107,7 @@ class Setting:
     cpus: int = 4
     processes: int = 3
     oracle: bool = True
+    target: str | None = None
 
     def setup(self, sys: Sys) -> None:
         """Runs alone, first, as root in ``/``: make what is there from the beginning."""
@@ -161,7 +168,8 @@ class RoundsProgram:
         self.filesystem = setting.filesystem
         self.rounds = tuple(rounds)
         self.name = setting.__name__
-        self.target = target_of(setting) if target is None else target
+        named = setting.target if target is None else target
+        self.target = target_of(setting) if named is None else named
         self.blamed = f"filesystem {setting.filesystem.__qualname__}"
         self.options: tuple[tuple[str, Option], ...] = (("program", encode(rounds)),)
         self.caps = capabilities(self.filesystem, setting.device, setting.options)
@@ -219,8 +227,9 @@ class RoundsWorld:
         everybody = sorted({who for round in self.program.rounds for who in round.processes})
         self.processes = {who: self.kernel.login(f"p{who}") for who in everybody}
         *earlier, last = self.program.rounds
-        if self.model is None and setting.oracle and not earlier:
-            self.model = Model(from_snapshot(self._look(), self.traits))
+        if setting.oracle and not earlier:  # also if it is known: a replay must do the same
+            found = self._look()
+            self.model = self.model or Model(from_snapshot(found, self.traits))
         for round in earlier:
             self._replay(round)
         if last.together:

@@ -78,11 +78,15 @@ class Target:
         return found
 
     def machine(self) -> type[Setting]:
-        """The machine (`VfsMachine`).
+        """The machine (`VfsMachine`), or a plain one for the filesystem that is there.
 
         Raises:
-            BadTarget: there is none, or several and none was named.
+            BadTarget: there is neither, or several and none was named.
         """
+        thing = getattr(self.module, self.name, None) if self.name else None
+        machines = [thing] if isinstance(thing, type) else _classes(self.module, Setting)
+        if not any(issubclass(machine, Setting) for machine in machines):
+            return plain_setting(self.filesystem(), self.text)
         found: type[Setting] = self._only(Setting, "machine", "VfsMachine")
         if found.filesystem is None:
             raise BadTarget(f"{self.place}: {found.__name__} needs a line filesystem = YourFS")
@@ -127,6 +131,12 @@ class Target:
                 f"{self.name} in {self.place} is no {what}: it is no subclass of {spelled}"
             )
         return thing
+
+
+def plain_setting(filesystem: type[FileSystemType], target: str) -> type[Setting]:
+    """A machine's setting for a filesystem that has none of its own."""
+    body = {"filesystem": filesystem, "target": target, "__module__": __name__}
+    return type(f"{filesystem.__name__}Machine", (Setting,), body)
 
 
 def _classes(module: ModuleType, base: type) -> list[Any]:

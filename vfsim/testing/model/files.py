@@ -236,9 +236,18 @@ def _extend(
     if done < len(data):
         return Then(_put, (ino, pos, data, done, moving))
     tree.unlock(ino)
+    if moving and tree.files[moving].flags & os.O_APPEND:
+        return Then(_behind, (ino, len(data), moving))
     if moving:
         tree.files[moving] = tree.files[moving]._replace(pos=pos + len(data))
     return Outcome(0, len(data))
+
+
+def _behind(tree: Tree, who: Who, ino: int, written: int, moving: int) -> Outcome:
+    """After appending, the position is the end of the file, looked at without its lock."""
+    tree.files[moving] = tree.files[moving]._replace(pos=len(tree.nodes[ino].data))
+    tree.changed = True
+    return Outcome(0, written)
 
 
 def _splice(tree: Tree, ino: int, at: int, piece: bytes) -> None:
