@@ -41,6 +41,7 @@ shrunk and reported outside of all tasks, and raised from the rule that let the 
 from __future__ import annotations
 
 import sys as python
+from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -66,7 +67,7 @@ from vfsim.explore.strategies.pos import POS
 from vfsim.explore.strategies.replay import Replay
 from vfsim.explore.token import Token
 from vfsim.explore.watch import Watch
-from vfsim.sim.choice import RoundRobin
+from vfsim.sim.choice import Deviation, RoundRobin
 from vfsim.sim.trace import Trace
 from vfsim.testing import strategies as vst
 from vfsim.testing.model import Call, Model
@@ -88,6 +89,9 @@ SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 """How machines are run unless ``TestToy.settings`` says otherwise."""
+
+
+_POINTS = 200  # at which a single preemption is tried
 
 
 class MachineBug(AssertionError):
@@ -501,8 +505,9 @@ def _reported(bug: MachineBug) -> MachineBug:
         shrunk = shrink(program, bug.run, violation.signature, watch=watch)
     assert isinstance(shrunk.program, RoundsProgram)
     program = shrunk.program
+    run = _one_preemption(program, shrunk.run, violation.signature) or shrunk.run
     trace = Trace(stacks=False)
-    strategy = Replay(shrunk.deviations)
+    strategy = Replay(run.deviations)
     again = execute(program, strategy, trace)
     if all(v.signature != violation.signature for v in again.violations):
         raise EngineError(f"{violation.summary}: this does not happen again in the same schedule")
@@ -516,7 +521,7 @@ def _reported(bug: MachineBug) -> MachineBug:
         engine=engine(),
         fingerprint=again.digest[:8],
         max_steps=MAX_STEPS,
-        deviations=tuple(shrunk.deviations),
+        deviations=tuple(run.deviations),
         expected=tuple(strategy.met),
     )
     found = replay(token, program)
@@ -524,6 +529,25 @@ def _reported(bug: MachineBug) -> MachineBug:
         f.report for f in found.failures if f.violation.signature == violation.signature
     )
     return type(bug)(program, found.run, report, str(token))
+
+
+def _one_preemption(
+    program: RoundsProgram, run: Run, signature: tuple[str, str, str]
+) -> Run | None:
+    """Instead of several deviations: one task gives way to one other, at each point in turn.
+
+    A subset of a schedule may need two where a single one, a point later, would do.
+    """
+    if len(run.deviations) < 2:
+        return None
+    names = [name for d in run.deviations for name in (d.task, d.value) if isinstance(name, str)]
+    pairs = list(permutations(dict.fromkeys(filter(None, names)), 2))
+    for number in range(1, min(run.steps, _POINTS) + 1):
+        for one, other in pairs:
+            again = execute(program, Replay([Deviation(one, "p", number, 0, other)]))
+            if any(v.signature == signature for v in again.violations):
+                return again
+    return None
 
 
 __all__ = ["SETTINGS", "MachineBug", "VfsMachine", "fuzz", "some_path", "some_process"]
