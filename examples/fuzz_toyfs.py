@@ -12,8 +12,9 @@ from hypothesis.stateful import rule
 
 from examples.toyfs import ToyFS
 from vfsim.fs.syscalls import Sys
+from vfsim.testing import VfsMachine
 from vfsim.testing import strategies as vst
-from vfsim.testing.machine import VfsMachine, some_process
+from vfsim.testing.machine import some_process
 
 
 class ToyMachine(VfsMachine):
