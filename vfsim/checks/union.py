@@ -60,7 +60,7 @@ class Seen(NamedTuple):
     who: str
 
     def __str__(self) -> str:
-        return f"{_short(self.held)}→{_short(self.new)} in schedule {self.run}"
+        return f"{_short(self.held)}→{_short(self.new)} in {_numbered(self.run)}"
 
 
 class Used(NamedTuple):
@@ -83,10 +83,12 @@ class Used(NamedTuple):
         irq = CONTEXTS[self.context]
         on = "interrupts" if self.context == HARD else "softirqs"
         how = f"held with {on} on" if self.opened else f"taken in a {irq}"
-        return f"{_short(self.node)} {how} in schedule {self.run}"
+        return f"{_short(self.node)} {how} in {_numbered(self.run)}"
 
 
 Fact = Seen | Used
+
+_SEARCH = 32  # above these bits of a run's number is the search that it was part of
 
 
 @attrs.frozen
@@ -145,11 +147,12 @@ class Union:
         self._known: dict[Step, None] = {}
         self._last = -1
 
-    def add(self, run: int, lockdep: Lockdep) -> None:
-        """Learn what run number ``run`` showed.
+    def add(self, run: int, lockdep: Lockdep) -> bool:
+        """Learn what run number ``run`` showed; whether anything was new.
 
         Cheapest if the runs of a process come in the order of their numbers.
         """
+        known = len(self._edges), len(self._uses), len(self._told)
         if run < self._last:
             self._known.clear()
         self._last = run
@@ -161,6 +164,7 @@ class Union:
         for kind, *about in lockdep.findings:
             if kind in ("circular", "irq-inversion"):
                 self._told[tuple(about)] = None
+        return known != (len(self._edges), len(self._uses), len(self._told))
 
     def _keep(self, fact: Fact) -> None:
         facts: dict[Any, Any] = self._edges if isinstance(fact, Seen) else self._uses
@@ -173,10 +177,14 @@ class Union:
         """Every order, in the order in which it was first seen."""
         return sorted(self._edges.values(), key=_when)
 
-    def merge(self, other: Union) -> None:
-        """Learn what another union knows."""
+    def merge(self, other: Union, search: int = 0) -> None:
+        """Learn what another union knows.
+
+        Args:
+            search: the number of the search that the other is of, from 1; 0 if there is one only.
+        """
         for fact in other._facts():
-            self._keep(fact)
+            self._keep(fact._replace(run=fact.run + (search << _SEARCH)))
         self._told |= other._told
 
     def cycles(self) -> list[UnionCycle]:
@@ -222,6 +230,15 @@ class Union:
                 found.append(UnionCycle((edge, *back)))
         return graph, found
 
+    def __eq__(self, other: object) -> bool:
+        """Whether two unions know the same."""
+        if not isinstance(other, Union):
+            return NotImplemented
+        mine, theirs = (self._edges, self._uses), (other._edges, other._uses)
+        return mine == theirs and self._told == other._told
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __getstate__(self) -> tuple[list[Fact], list[tuple[str, ...]]]:
         return self._facts(), list(self._told)
 
@@ -254,6 +271,12 @@ def _shown(step: Step, lockdep: Lockdep, run: int, nth: int) -> Iterator[Fact]:
     for found, opened in uses:
         for bit, context, mild in found:
             yield Used(identity(bit), context, mild, opened, run, nth, who)
+
+
+def _numbered(run: int) -> str:
+    """``schedule 17``, or ``schedule 17 of scenario 4``."""
+    search, index = divmod(run, 1 << _SEARCH)
+    return f"schedule {index} of scenario {search}" if search else f"schedule {index}"
 
 
 def _when(fact: Fact) -> tuple[Any, ...]:

@@ -77,6 +77,8 @@ def explore(
     common.print_failures(document, found.failures)
     for line in found.coverage.lines():
         document.say(f"  {line}")
+    for text in found.suspicions:
+        document.say(text)
     common.write_tests(document, tests, found.failures)
     document.say(str(found))
     return 130 if found.interrupted else 1 if found.failures else 0

@@ -10,6 +10,8 @@ to estimate from.
 *Ordered conflicts*: for every two places whose operations met on an object, whether both came
 first.  An order that was never seen may be impossible; it is a question to the reader.
 
+*The union of lock orders* (`vfsim.checks.union`): a cycle that no schedule closes by itself.
+
 *Lock uses*: every lock class with the contexts it was taken in.
 """
 
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vfsim.checks.union import Union, UnionCycle, UnionInversion
 from vfsim.explore.observe import CONTEXTS, EVERY, Order, Seen, Use
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ class Coverage:
         classes: how many schedules showed each class of interleavings.
         schedules: how many were counted.  once: how many classes only one of them showed.
         orders, uses: as they were found.
+        union: of all lock orders, which may close a cycle that no schedule closes by itself.
         drawn: the schedules were drawn at random, so that estimates mean something.
     """
 
@@ -44,6 +48,7 @@ class Coverage:
     orders: dict[Order, None] = attrs.Factory(dict)
     uses: dict[Use, None] = attrs.Factory(dict)
     drawn: bool = True
+    union: Union = attrs.Factory(Union)
 
     def add(self, seen: Seen) -> None:
         """Count one schedule."""
@@ -52,6 +57,8 @@ class Coverage:
         self.once += (times == 1) - (times == 2)
         self.orders.update(dict.fromkeys(seen.orders))
         self.uses.update(dict.fromkeys(seen.uses))
+        if seen.union is not None:
+            self.union.merge(seen.union)
 
     @property
     def unseen_chance(self) -> float:
@@ -88,7 +95,13 @@ class Coverage:
                 "one_schedule_in": EVERY,
             },
             "locks": locks(self.uses),
+            "union": [{"what": str(f), "who": f.lines()} for f in self.suspicions],
         }
+
+    @property
+    def suspicions(self) -> list[UnionCycle | UnionInversion]:
+        """What the schedules show of lock order together, and no one by itself."""
+        return [*self.union.cycles(), *self.union.inversions()]
 
     def lines(self) -> list[str]:
         """For people, a line each."""

@@ -24,6 +24,7 @@ from vfsim.explore.program import program_of
 from vfsim.explore.searcher import LEARNING
 from vfsim.explore.strategies import AUTO, is_systematic, searcher_of
 from vfsim.explore.strategies.auto import AT_LEAST, UNSEEN
+from vfsim.explore.suspicion import told
 from vfsim.explore.watch import Watch
 from vfsim.sim.trace import Trace
 
@@ -70,6 +71,7 @@ class Exploration:
         complete: if the search ran everything there is, what that is: "every schedule with at most
             2 delays was run".
         incomplete: if nothing is left to run and yet something was cut off, what that is.
+        suspicions: what the schedules show of lock order together and no one by itself, told.
         interrupted: it ended because of Ctrl-C.
     """
 
@@ -89,6 +91,7 @@ class Exploration:
     saturated: float = 0.0
     complete: str = ""
     incomplete: str = ""
+    suspicions: list[str] = attrs.Factory(list)
     interrupted: bool = False
 
     @property
@@ -244,6 +247,8 @@ def search(
         if shrink:
             fresh = found.failures[len(first) :]
             found.failures[len(first) :] = [shrunk(f, program, watch) for f in fresh]
+        if chosen.parallel and not watch.interrupted:
+            found.suspicions = [told(batch, s) for s in found.coverage.suspicions]
         found.interrupted = watch.interrupted
     return found
 

@@ -175,6 +175,17 @@ def tell(machine: Machine, violation: Violation, token: str, known: nearest.Look
     )
 
 
+def token_of(batch: Batch, index: int) -> str:
+    """The token of a schedule of a parallel search, whatever it showed."""
+    run = batch.one(index)
+    assert run is not None
+    trace = Trace()
+    replay = Replay(run.deviations)
+    with uncounted():
+        execute(batch.program, replay, trace, batch.max_steps)
+    return str(_token(batch, index, run, replay, trace))
+
+
 def _token(batch: Batch, index: int, run: Run, replay: Replay, trace: Trace) -> Token:
     program = batch.program
     return Token(

@@ -33,6 +33,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
+from vfsim.checks.union import Union
 from vfsim.explore.classes import place
 from vfsim.explore.dependency import READERS
 from vfsim.sim.context import CLASS_SHIFT, SHARED, LockClass
@@ -90,6 +91,7 @@ class Seen(NamedTuple):
     interleaving: int
     orders: tuple[Order, ...] = ()
     uses: tuple[Use, ...] = ()
+    union: Union | None = None
 
 
 class Observer:
@@ -100,6 +102,7 @@ class Observer:
         self.uses: dict[Use, None] = {}
         self.engine: dict[str, bool] = {}  # by module, whether it is below the kernel
         self.idents: dict[str, int] = {}  # by text, a number that is the same in every process
+        self.union = Union()  # of what the schedules showed of lock order
 
     def ident(self, text: str) -> int:
         """A number for a text."""
@@ -157,16 +160,21 @@ class Observing:
 
     Args:
         closely: orders and lock uses, too.
+        index: the number of the schedule.
     """
 
     __slots__ = (
-        "actors", "closely", "doing", "due", "gap", "inner", "machine", "new", "objects",
-        "observer", "total", "uses",
+        "actors", "closely", "doing", "due", "gap", "index", "inner", "machine", "new", "objects",
+        "observer", "total", "union", "uses",
     )  # fmt: skip
 
-    def __init__(self, inner: Strategy, observer: Observer, closely: bool = True) -> None:
+    def __init__(
+        self, inner: Strategy, observer: Observer, closely: bool = True, index: int = 0
+    ) -> None:
         self.gap = 1
         self.inner = inner
+        self.index = index
+        self.union: Union | None = None
         self.observer = observer
         self.closely = closely
         self.total = 0
@@ -239,10 +247,13 @@ class Observing:
         self._did()
         if self.closely:
             self.uses = list(self.observer.uses_of(machine))
+        lockdep = getattr(machine.judge, "lockdep", None)
+        if lockdep is not None and self.observer.union.add(self.index, lockdep):
+            self.union = self.observer.union
 
     def seen(self) -> Seen:
         """After the run: what it showed."""
-        return Seen(self.total & _MASK, tuple(self.new), tuple(self.uses))
+        return Seen(self.total & _MASK, tuple(self.new), tuple(self.uses), self.union)
 
     def _meet(self, task: Task) -> _Actor:
         actor = self.actors[task] = _Actor(task, self.observer.ident(task.id))

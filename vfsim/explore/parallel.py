@@ -137,7 +137,7 @@ class Batch:
             if run.interleaving is not None:
                 run.seen = Seen(run.interleaving)
             return run
-        observing = Observing(strategy, self.observer, index % EVERY == 0)
+        observing = Observing(strategy, self.observer, index % EVERY == 0, index)
         run = execute(self.program, observing, trace, self.max_steps, observing.inspect)
         run.seen = observing.seen()
         return run

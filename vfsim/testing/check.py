@@ -194,6 +194,7 @@ class Checked:
             *interleaving_lines(parts),
             *order_lines(together.orders),
             *lock_lines(together.uses),
+            *map(str, together.suspicions),
         ]
 
     def as_dict(self) -> dict[str, Any]:
@@ -283,6 +284,7 @@ def _together(parts: list[Coverage]) -> Coverage:
         whole.drawn &= part.drawn
         whole.orders.update(part.orders)
         whole.uses.update(part.uses)
+        whole.union.merge(part.union, search=number + 1)
     return whole
 
 
