@@ -27,6 +27,7 @@ from vfsim.sim.clock import Clock
 from vfsim.sim.cpu import Cpu
 from vfsim.sim.errors import KernelBug, Killed, Misuse, Violation, WorldStopped
 from vfsim.sim.judge import Judge
+from vfsim.sim.shared import POINTS, Access, install
 from vfsim.sim.state import INF, NOBODY, K
 from vfsim.sim.task import (
     BLOCKED,
@@ -100,6 +101,7 @@ class Machine:
         max_steps: scheduling points, and events of the clock, per run until "no progress".
 
     Attributes:
+        access: how declared fields are read and written while it runs (see `vfsim.sim.shared`).
         violations: what was found, in order, once per signature.
         data: singletons of upper floors in this world, by name.
         born: how many tasks and handlers there have been.
@@ -109,9 +111,9 @@ class Machine:
 
     __slots__ = (  # many attributes, which only slots keep cheap to reach
         "__dict__", "__weakref__", "_counts", "_events", "_log", "_roots", "_signatures",
-        "_sweep", "_turn", "alive", "armed", "born", "clock", "countdown", "cpus", "data", "dead",
-        "env", "error", "final", "heap", "holding", "hub", "irqs", "judge", "last", "last_tick",
-        "limit", "max_steps", "outside", "placed", "plain", "rq", "seq", "sharing", "steps",
+        "_sweep", "_turn", "access", "alive", "armed", "born", "clock", "countdown", "cpus", "data",
+        "dead", "env", "error", "final", "heap", "holding", "hub", "irqs", "judge", "last",
+        "last_tick", "limit", "max_steps", "outside", "placed", "plain", "rq", "seq", "sharing", "steps",
         "stopped", "strategy", "tasks", "ticks", "touched", "trace", "uneven", "violations",
     )  # fmt: skip
 
@@ -137,6 +139,7 @@ class Machine:
         self.heap: list[tuple[float, int, Task | Timer]] = []
         self.violations: list[Violation] = []
         self.data: dict[str, Any] = {}
+        self.access: Access = POINTS
         self.touched: list[Ctx] = []
         self.alive = 0
         self.born = 0
@@ -693,6 +696,8 @@ class Machine:
         K.machine = self
         K.trace = self.trace
         context.load(self.touched)
+        install(self.access)
+        self.access.begin(self)
         try:
             self._hub()
         finally:
