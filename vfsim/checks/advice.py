@@ -48,6 +48,12 @@ _ADVICE = {
         "Do what sleeps before or after; or use a Mutex instead of the SpinLock if only tasks "
         "take it.",
     ),
+    "race": Advice(
+        "Two accesses to one field, one of which writes, are ordered (by a lock, a wake-up, a "
+        "grace period ...) or both marked with READ_ONCE() and WRITE_ONCE().",
+        "Take the lock that the declaration names around the access that lacks it; if the field "
+        "needs none there, say why in its declaration.",
+    ),
     "lockdep.unlock-not-held": Advice(
         "A lock is released by the task that took it, once.",
         "Look for a path that releases twice, or without having taken it; `with lock:` cannot "

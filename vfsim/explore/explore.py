@@ -117,6 +117,7 @@ def explore(
     *,
     jobs: int = 1,
     max_steps: int = MAX_STEPS,
+    races: bool = True,
 ) -> Exploration:
     """Run a scenario under many schedules; for tests.
 
@@ -127,6 +128,7 @@ def explore(
         seed: of the search; the same seed gives the same search.
         jobs: how many processes share the work; the result does not depend on it.
         max_steps: scheduling points per schedule until "no progress".
+        races: look for races on declared fields.
 
     Raises:
         BugFound: an AssertionError with the full report.
@@ -140,6 +142,7 @@ def explore(
         seed=seed,
         jobs=jobs,
         max_steps=max_steps,
+        races=races,
     )
     if found.interrupted:
         raise KeyboardInterrupt
@@ -157,6 +160,7 @@ def search(
     seed: int = 0,
     jobs: int = 1,
     max_steps: int = MAX_STEPS,
+    races: bool = True,
     max_failing: int = _MAX_FAILING,
     known: Collection[tuple[str, str, str]] = (),
     watch: Watch | None = None,
@@ -165,6 +169,7 @@ def search(
     """Run a program under up to ``schedules`` schedules, or until ``distinct`` ones were run.
 
     Args:
+        races: look for races on declared fields.
         max_failing: end after so many failing schedules.
         known: signatures that need no report; they are counted in `Exploration.seen_again`.
         watch: an entered `Watch`, if several searches share one.
@@ -178,7 +183,7 @@ def search(
     make = maker(strategy)
     found = Exploration(program.target, program.name, strategy, seed)
     with nullcontext(watch) if watch is not None else Watch() as watch:
-        batch = Batch(program, make, seed, _LENGTH, max_steps, watch)
+        batch = Batch(program, make, seed, _LENGTH, max_steps, watch, races)
         counter = _Search(batch, found, max_failing, known)
         for runs in _runs(batch, schedules, jobs):
             for run in runs:

@@ -84,7 +84,7 @@ def report_run(batch: Batch, index: int, run: Run, violations: list[Violation]) 
                 failures.append(Failure(violation, text, told, program.name, index))
 
     batch.watch.begin()
-    again = execute(program, replay, trace, batch.max_steps, look)
+    again = execute(program, replay, trace, batch.max_steps, look, batch.races)
     if INTERRUPTED in again.violations:
         return []
     divergence = replay.finish()

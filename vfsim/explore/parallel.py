@@ -114,6 +114,7 @@ class Batch:
         make: makes a schedule's strategy from its seed and the expected length.
         length: how many points a run is expected to pass; learned from the first schedules.
         watch: keeps runaway schedules and Ctrl-C in hand.
+        races: look for races.
     """
 
     program: Program
@@ -122,12 +123,13 @@ class Batch:
     length: int
     max_steps: int
     watch: Watch
+    races: bool = True
 
     def one(self, index: int, trace: Trace | None = None, watch: Watch | None = None) -> Run:
         """Run schedule number ``index``."""
         (watch or self.watch).begin()
         strategy = self.make(self.seed << 32 | index, self.length)
-        return execute(self.program, strategy, trace, self.max_steps)
+        return execute(self.program, strategy, trace, self.max_steps, races=self.races)
 
     def cut(self, run: Run) -> bool:
         """Whether Ctrl-C was pressed by now, so that this run may be incomplete."""

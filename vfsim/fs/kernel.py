@@ -82,6 +82,7 @@ class Kernel:
             noticed.
         trace: record every operation (`Kernel.trace`).
         max_steps: scheduling points until a run counts as making no progress.
+        races: look for races on declared fields.
 
     Attributes:
         machine: the world.  sys: its system calls.  trace: the record, or None.
@@ -95,6 +96,7 @@ class Kernel:
         checks: bool = True,
         trace: bool | Trace | None = False,
         max_steps: int = MAX_STEPS,
+        races: bool = False,
     ) -> None:
         if seed is not None and not isinstance(strategy, str):
             if strategy is not None:
@@ -105,7 +107,7 @@ class Kernel:
         self.trace: Trace | None = (
             (Trace() if trace else None) if isinstance(trace, bool) else trace
         )
-        judge = default_judge() if checks else Judge()
+        judge = default_judge(races) if checks else Judge()
         self.machine = Machine(cpus, strategy, judge, self.trace, max_steps)
         self.machine.data["kernel"] = self
         self.checks = checks

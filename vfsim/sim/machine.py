@@ -113,8 +113,9 @@ class Machine:
         "__dict__", "__weakref__", "_counts", "_events", "_log", "_roots", "_signatures",
         "_sweep", "_turn", "access", "alive", "armed", "born", "clock", "countdown", "cpus", "data",
         "dead", "env", "error", "final", "heap", "holding", "hub", "irqs", "judge", "last",
-        "last_tick", "limit", "max_steps", "outside", "placed", "plain", "rq", "seq", "sharing", "steps",
-        "stopped", "strategy", "tasks", "ticks", "touched", "trace", "uneven", "violations",
+        "last_tick", "limit", "max_steps", "outside", "placed", "plain", "rq", "seq", "sharing",
+        "steps", "stopped", "strategy", "tasks", "ticks", "touched", "trace", "uneven",
+        "violations",
     )  # fmt: skip
 
     def __init__(

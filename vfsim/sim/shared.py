@@ -60,9 +60,12 @@ import attrs
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vfsim.sim.machine import Machine
 
 C = TypeVar("C", bound=type)
+F = TypeVar("F", bound="Callable[..., Any]")
 
 
 # -- declarations ----------------------------------------------------------------------------------
@@ -329,6 +332,16 @@ rcu_assign_pointer = smp_store_release
 rcu_dereference = smp_load_acquire
 
 
+HELPERS: dict[str, None] = {}
+"""The names of functions that access fields for whoever calls them."""
+
+
+def accesses_for_its_caller(function: F) -> F:
+    """Mark a helper (``i_size_write``): whoever calls it is the one who accesses the field."""
+    HELPERS[function.__name__] = None
+    return function
+
+
 # -- classes ---------------------------------------------------------------------------------------
 
 
@@ -436,6 +449,7 @@ __all__ = [
     "Annotated",
     "Field",
     "Guard",
+    "accesses_for_its_caller",
     "guarded_by",
     "kernel_struct",
     "ordered",
