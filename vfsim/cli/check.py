@@ -35,6 +35,7 @@ def check(
     strategy: str,
     mount_options: str,
     device: int | None,
+    races: bool,
     jobs: int,
     document: Document,
 ) -> int:
@@ -54,6 +55,7 @@ def check(
                 schedules=schedules,
                 strategy=strategy,
                 jobs=jobs,
+                races=races,
                 progress=progress,
             )
     _keep_coverage(result)

@@ -47,6 +47,12 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Processes that share the work; the result does not depend on it.",
         ),
         click.option(
+            "--races/--no-races",
+            default=True,
+            show_default=True,
+            help="Look for races on declared fields.",
+        ),
+        click.option(
             "--device",
             type=click.IntRange(8, 1 << 24),
             metavar="SECTORS",

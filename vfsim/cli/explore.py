@@ -31,6 +31,7 @@ def explore(
     strategy: str,
     mount_options: str,
     device: int | None,
+    races: bool,
     jobs: int,
     document: Document,
 ) -> int:
@@ -50,6 +51,7 @@ def explore(
                 strategy=strategy,
                 seed=seed,
                 jobs=jobs,
+                races=races,
                 progress=progress.advance,
             )
     document.write({**found.as_dict(), "target": target, "coverage": tables.record()})

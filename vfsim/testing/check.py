@@ -108,6 +108,7 @@ class Checked:
     Attributes:
         subject: what was checked.
         seed: of the search.
+        races: whether races were looked for.
         failures: one per signature.
         passed, failed, skipped: assertions of the conformance suite; ``lacking``: why, by count.
         explorations: one per scenario.
@@ -119,6 +120,7 @@ class Checked:
 
     subject: Subject
     seed: int
+    races: bool = True
     failures: list[Failure] = attrs.Factory(list)
     passed: int = 0
     failed: int = 0
@@ -189,6 +191,7 @@ def check(
     schedules: int = SCHEDULES,
     strategy: str = "pos",
     jobs: int = 1,
+    races: bool = True,
     progress: Progress | None = None,
 ) -> Checked:
     """Ask everything of a filesystem.
@@ -196,6 +199,7 @@ def check(
     Args:
         schedules: distinct ones per scenario.
         jobs: processes; the result does not depend on it.
+        races: look for races on declared fields.
 
     Raises:
         EngineError: a run could not be repeated.
@@ -204,7 +208,7 @@ def check(
     maker(strategy)  # refuse a wrong one before any work is done
     progress = progress or Progress()
     tables.reset()
-    result = Checked(subject, seed)
+    result = Checked(subject, seed, races)
     suite = list(assertions())
     scenarios = library()
     progress.begin(len(suite) + schedules * len(scenarios))
@@ -217,7 +221,7 @@ def check(
             chosen = _chosen(result, scenarios, caps)
             progress.advance(schedules * len(result.left_out))
             known = frozenset(f.violation.signature for f in result.failures)
-            work = _Work(subject, chosen, schedules, strategy, seed, known)
+            work = _Work(subject, chosen, schedules, strategy, seed, known, races)
             _concurrency(result, work, jobs, watch, progress)
         result.interrupted = watch.interrupted
     result.coverage = tables.record()
@@ -257,9 +261,9 @@ def _conformance(
 
 def _run_alone(result: Checked, program: Program, watch: Watch) -> list[Violation]:
     """Run a program once, undisturbed; report what it finds that is new."""
-    batch = Batch(program, maker("pos"), result.seed, 0, MAX_STEPS, watch)
+    batch = Batch(program, maker("pos"), result.seed, 0, MAX_STEPS, watch, result.races)
     watch.begin()
-    run = execute(program, Replay([]))
+    run = execute(program, Replay([]), races=result.races)
     if batch.cut(run) or not run.violations:
         return []
     known = {f.violation.signature: f for f in result.failures}
@@ -312,6 +316,7 @@ class _Work:
     strategy: str
     seed: int
     known: frozenset[tuple[str, str, str]]
+    races: bool
 
     def piece(self, index: int, watch: Watch) -> Exploration:
         """Explore one scenario."""
@@ -321,6 +326,7 @@ class _Work:
             distinct=self.schedules,
             strategy=self.strategy,
             seed=self.seed,
+            races=self.races,
             max_failing=_MAX_FAILING,
             known=self.known,
             watch=watch,
