@@ -19,7 +19,7 @@ from vfsim.locks.spinlock import SpinLock
 from vfsim.sim import cpu
 from vfsim.sim.machine import Machine
 from vfsim.sim.scheduler import schedule_timeout
-from vfsim.sim.shared import kernel_struct, shared
+from vfsim.sim.shared import kernel_struct, ordered, shared
 
 Step = tuple[Any, ...]
 Program = list[list[Step]]
@@ -31,9 +31,10 @@ CLASSES = {"m": (0, 1, 2, 2), "r": (0, 1, 1), "s": (0, 1, 2, 3, 3)}
 
 @kernel_struct
 class Cell:
-    """A field that several tasks use."""
+    """Fields that several tasks use, one of them a point, the other one to race for."""
 
     value: Annotated[int, shared] = 0
+    plain: Annotated[int, ordered] = 0
 
 
 # -- drawing ---------------------------------------------------------------------------------------
@@ -353,9 +354,11 @@ class Runner:
 
     def do_read(self, i: int) -> None:
         assert self.cells[i].value >= 0
+        assert self.cells[i].plain >= 0
 
     def do_write(self, i: int) -> None:
         self.cells[i].value += 1
+        self.cells[i].plain += 1
 
     def do_sleep(self, ns: int) -> None:
         schedule_timeout(ns)
@@ -388,8 +391,9 @@ class Runner:
         rcu_read_unlock()
 
 
-def start(machine: Machine, program: Program) -> None:
-    """Make the program's tasks."""
+def start(machine: Machine, program: Program) -> list[Cell]:
+    """Make the program's tasks; returns the fields that they use."""
     runner = Runner(machine)
     for n, steps in enumerate(program):
         machine.spawn(runner.run, steps, name=f"task{n}")
+    return runner.cells

@@ -42,6 +42,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from vfsim.checks.history import holds
 from vfsim.locks import rcu
 from vfsim.locks.bitlock import BitLock, SleepBit
 from vfsim.locks.completion import Completion
@@ -121,19 +122,24 @@ def begin(machine: Machine) -> bool:
     if new:
         forget()
         _world[0] = machine
-    tasks = [t for t in machine.tasks if t.kind == TASK]
+    past = everything(machine)
+    for task in machine.tasks:
+        if task.epoch is not None:
+            learn(task, past)
+        elif task.kind == TASK:
+            task.epoch = Epoch(task, 0, past.seen)
+    return new
+
+
+def everything(machine: Machine) -> Epoch:
+    """Never sleeps.  The sum of all that tasks and handlers did until now."""
     past = _ended[0]
     for chain in _chains.values():
         past = merged(past, chain.last)
-    for task in tasks:
+    for task in machine.tasks:
         if task.epoch is not None:
             past = merged(past, publish(task))
-    for task in tasks:
-        if task.epoch is None:
-            task.epoch = Epoch(task, 0, past.seen)
-        else:
-            learn(task, past)
-    return new
+    return past
 
 
 def publish(task: Task) -> Epoch:
@@ -333,7 +339,7 @@ def _push(original: Fn) -> Fn:
 
 def _pop(original: Fn) -> Fn:
     def pop(entry: Any) -> None:
-        if entry is IRQ_OFF or entry is BH_OFF:
+        if (entry is IRQ_OFF or entry is BH_OFF) and holds(K.cur.held, entry):
             _coming_on()
         original(entry)
 
@@ -455,11 +461,7 @@ def _period(original: Fn) -> Fn:
         original(self, fn, args)
         if K.cur.epoch is None:
             return
-        before = _ended[0]
-        for task in K.machine.tasks:
-            if task.epoch is not None:
-                before = merged(before, publish(task))
-        CLOCKS[self] = before
+        CLOCKS[self] = everything(K.machine)
         if fn is None:
             acquire(self)
 
