@@ -189,7 +189,8 @@ class Account:
 
     lock: Mutex
     balance: Annotated[int, guarded_by("lock")] = 0
-    name: Annotated[str, guarded_by("lock", lockless=True)] = ""
+    name: Annotated[str, shared, guarded_by("lock", lockless=True)] = ""
+    age: Annotated[int, guarded_by("lock", lockless=True)] = 0
     owner: Annotated[Any, guarded_by("@registry_lock", "lock", read=("parent.lock",), rcu=True)] = (
         None
     )
@@ -206,6 +207,7 @@ def test_only_what_is_used_without_its_lock_is_a_point() -> None:
             account.balance += 1
         account.paper = b"x"
         account.name = "y"
+        account.age = 3
         assert account.owner is None
 
     assert points(body) == [

@@ -12,10 +12,11 @@ It is found in *every* schedule in which the two are unordered, not only in the 
 result is wrong.  A field that is touched without its guard while nobody else can touch it (it is
 being made, or torn down, or handed over) is no race and no finding.
 
-Marked accesses (`READ_ONCE`) race with plain ones only, as for KCSAN in strict mode.  A plain read
-that the declaration allows without the guard counts as marked, and so does the write it meets: in
-an RCU section (``rcu``), in a read window of the sequence counter (``seq``), anywhere
-(``lockless``).
+Two marked accesses never race, and a marked read takes whatever a plain write stores, old or new,
+but whole: a plain read that meets a marked write is a race, as is any write that meets a plain one.
+That is what KCSAN assumes by default.  A plain read that the declaration allows without the guard
+counts as marked: in an RCU section (``rcu``), in a read window of the sequence counter (``seq``),
+anywhere (``lockless``).
 
 For each field there are two dictionaries, by object: the epoch of the last read and of the last
 write.  An access by the same epoch as the last one is nothing new, and that is the fast path, in
@@ -60,7 +61,6 @@ _DEEP = 5  # lines of a call trace
 
 Seen = tuple[Any, ...]
 """An access, packed: the fields of a `Look` in order.  Its epoch comes first."""
-_WRITE = 8  # the place of ``write``
 
 
 @attrs.frozen(eq=False)
@@ -214,9 +214,9 @@ class Watched:
             return
         var = self.vars.setdefault(obj, Var())
         seen = _looked(t, e, sys._getframe(3), write, True)
-        if var.write is not None and not e.after(var.write[0]):
-            self._meet(obj, var.write, seen)
         if write:
+            if var.write is not None and not e.after(var.write[0]):
+                self._meet(obj, var.write, seen)
             for r in var.reads.values():
                 if not e.after(r[0]):
                     self._meet(obj, r, seen)
@@ -231,7 +231,7 @@ class Watched:
 
     def _meet_marked(self, obj: Any, var: Var, seen: Seen) -> None:
         for (_, write), other in var.marked.items():
-            if (write or seen[_WRITE]) and not seen[0].after(other[0]):
+            if write and not seen[0].after(other[0]):
                 self._meet(obj, other, seen)
 
     def _free(self, obj: Any) -> bool:

@@ -15,10 +15,11 @@ Under the declaration the class is ``attrs.define(slots=True, eq=False)``.  What
 declared            is a scheduling point            may race
 ==================  ===============================  ============================================
 ``shared``          each access                      no: each access counts as marked
-``guarded_by(..)``  if it may be read without its    yes: two accesses that nothing orders, one of
-                    guard (``rcu``, ``seq``,         which writes and one of which is plain
-                    ``lockless``)
+``guarded_by(..)``  if ``rcu`` or ``seq`` readers    yes: two accesses that nothing orders, one of
+                    come without the lock            which writes and one of which is plain
 ``ordered``         no                               yes, as above; no lock is promised
+``shared`` and      each access                      as the other one says
+one of these
 ==================  ===============================  ============================================
 
 A field that is always used under its lock needs no points: tasks cannot interleave there, and if
@@ -89,6 +90,7 @@ class Guard:
         read: paths to the locks of which one is held to read it.
         rcu, seq, lockless: who may read it without.
         unless: predicates of the object during which it needs no protection.
+        point: each access is a scheduling point.
     """
 
     write: tuple[str, ...] = ()
@@ -97,11 +99,7 @@ class Guard:
     seq: str = ""
     lockless: bool = False
     unless: tuple[str, ...] = ()
-
-    @property
-    def is_point(self) -> bool:
-        """Whether the field is read without its guard, so that each access is a point."""
-        return self.rcu or self.lockless or bool(self.seq)
+    point: bool = False
 
     def __str__(self) -> str:
         if not self.write:
@@ -149,7 +147,7 @@ def guarded_by(
                 f"{text!r} is no path from an object to its lock: write 'i_lock', 'd_parent.d_lock'"
                 " or '@rename_lock'"
             )
-    return Guard(paths, (*paths, *read), rcu, seq, lockless, unless)
+    return Guard(paths, (*paths, *read), rcu, seq, lockless, unless, rcu or bool(seq))
 
 
 ordered = Guard()
@@ -172,7 +170,7 @@ class Declared:
 
     @property
     def is_point(self) -> bool:
-        return self.guard is None or self.guard.is_point
+        return self.guard is None or self.guard.point
 
     @property
     def said(self) -> str:
@@ -295,7 +293,16 @@ def _point(kind: str, obj: Any, name: str) -> Any:
 
 
 def _raw(obj: Any, name: str) -> str:
-    return f"raw_{name}" if hasattr(type(obj), f"raw_{name}") else name
+    """The name of the slot behind a field."""
+    kind = type(obj)
+    found = _RAW.get((kind, name))
+    if found is None:
+        raw = f"raw_{name}"
+        found = _RAW[kind, name] = raw if hasattr(kind, raw) else name
+    return found
+
+
+_RAW: dict[tuple[type, str], str] = {}
 
 
 def READ_ONCE(obj: Any, name: str) -> Any:
@@ -346,7 +353,16 @@ def accesses_for_its_caller(function: F) -> F:
 
 
 def share(cls: type, name: str, guard: Guard | None = None) -> None:
-    """Declare the slot ``name`` of a class; the slot stays as ``raw_<name>``."""
+    """Declare the slot ``name`` of a class; the slot stays as ``raw_<name>``.
+
+    Args:
+        guard: what protects it; without one it is `shared`.
+
+    Raises:
+        TypeError: a guard's path names nothing, or no lock.
+    """
+    if guard is not None:
+        _verify(cls, name, guard)
     slot = cls.__dict__[name]
     field = Declared(cls, name, guard, slot)
     DECLARED.append(field)
@@ -364,12 +380,11 @@ def kernel_struct(cls: C) -> C:
     made: Any = attrs.define(slots=True, eq=False)(cls)
     hints = {name: _resolved(made, text) for name, text in made.__annotations__.items()}
     for name, hint in hints.items():
-        for mark in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
-            if mark is shared:
-                share(made, name)
-            elif isinstance(mark, Guard):
-                _verify(made, name, mark)
-                share(made, name, mark)
+        marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+        guard = next((mark for mark in marks if isinstance(mark, Guard)), None)
+        point = any(mark is shared for mark in marks)
+        if guard is not None or point:
+            share(made, name, attrs.evolve(guard, point=True) if guard and point else guard)
     inherited = [f.name for f in attrs.fields(made) if hasattr(made, f"raw_{f.name}")]
     _construct_raw(made, inherited)
     return made  # type: ignore[no-any-return]

@@ -205,9 +205,9 @@ def plain_read_marked_write(m: Machine, c: Cell) -> None:
     both(m, lambda: read(c), lambda: WRITE_ONCE(c, "value", 1))
 
 
-@races
+@clean
 def plain_write_marked_read(m: Machine, c: Cell) -> None:
-    """The read is marked, the write is not."""
+    """The read is marked and takes what the plain write stores, or what was there before."""
     both(m, lambda: READ_ONCE(c, "value"), lambda: write(c))
 
 
