@@ -30,8 +30,7 @@ a run of the machine                     everything                everything in
 
 Nothing in the engine or in a lock knows of this.  While races are looked for, the methods named in
 the tables at the end are replaced by ones that also keep the clocks, as the kernel does when it is
-compiled with a sanitizer; afterwards they are what they were.  One world is kept at a time: two
-that run in turn forget what came before the change.
+compiled with a sanitizer; afterwards they are what they were.
 
 A real machine orders a little less here and there: a grace period orders also what a task did
 outside of read sections, and `wait_event` orders even if it never slept.
@@ -102,44 +101,32 @@ READERS: dict[Any, Epoch] = {}
 """What the readers of a semaphore have published since it was last written."""
 _chains: dict[tuple[int, int], Chain] = {}
 _posts: dict[Any, Epoch] = {}  # by handler or timer: what came before it was made
-_ended = [Epoch(None, 0, {})]  # the sum of all tasks that have ended
-_world: list[Any] = [None]
+_ended: dict[Any, int] = {}  # the last epochs of tasks that have ended
 
 
-def forget() -> None:
-    """Never sleeps.  Another world begins: nothing has happened in it."""
-    for table in (CLOCKS, READERS, _chains, _posts):
-        table.clear()
-    _ended[0] = Epoch(None, 0, {})
+def begin(machine: Machine) -> None:
+    """A machine begins to run: nothing has happened yet.
 
-
-def begin(machine: Machine) -> bool:
-    """A machine begins to run; returns whether it is another one than before.
-
-    Everything was still until now, so what was done in earlier runs came before all that follows.
+    Everything was still until now, so all that was done in earlier runs came before all that
+    follows, and need not be remembered.
     """
-    new = _world[0] is not machine
-    if new:
-        forget()
-        _world[0] = machine
-    past = everything(machine)
+    for table in (CLOCKS, READERS, _chains, _posts, _ended):
+        table.clear()
     for task in machine.tasks:
-        if task.epoch is not None:
-            learn(task, past)
-        elif task.kind == TASK:
-            task.epoch = Epoch(task, 0, past.seen)
-    return new
+        if task.kind == TASK:
+            task.epoch = Epoch(task, 0, {})
 
 
 def everything(machine: Machine) -> Epoch:
     """Never sleeps.  The sum of all that tasks and handlers did until now."""
-    past = _ended[0]
+    seen = dict(_ended)
     for chain in _chains.values():
-        past = merged(past, chain.last)
+        seen[chain] = chain.last.n
     for task in machine.tasks:
         if task.epoch is not None:
-            past = merged(past, publish(task))
-    return past
+            ended = publish(task)
+            seen[ended.who] = ended.n
+    return Epoch(None, 0, seen)
 
 
 def publish(task: Task) -> Epoch:
@@ -266,7 +253,7 @@ def _retire(original: Fn) -> Fn:
         if task.epoch is not None:
             ended = publish(task)
             if task.kind == TASK:
-                _ended[0] = merged(_ended[0], ended)
+                _ended[task] = ended.n
             else:
                 ended.who.last = ended
         original(self, task)

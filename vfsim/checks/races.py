@@ -14,7 +14,8 @@ being made, or torn down, or handed over) is no race and no finding.
 
 Two marked accesses never race, and a marked read takes whatever a plain write stores, old or new,
 but whole: a plain read that meets a marked write is a race, as is any write that meets a plain one.
-That is what KCSAN assumes by default.  A plain read that the declaration allows without the guard
+A write that stores what is there already races with writes only.  All this is what KCSAN assumes by
+default.  A plain read that the declaration allows without the guard
 counts as marked: in an RCU section (``rcu``), in a read window of the sequence counter (``seq``),
 anywhere (``lockless``).
 
@@ -44,7 +45,7 @@ from vfsim.sim.shared import HELPERS, POINT, Access, Declared, Field, compiled
 from vfsim.sim.shared import SOURCE as POINTS_ONLY
 from vfsim.sim.state import K
 from vfsim.sim.task import HARDIRQ, TASK
-from vfsim.sim.trace import call_trace
+from vfsim.sim.trace import call_trace, is_engine
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
 _DEEP = 5  # lines of a call trace
 
 
+READ, WRITE, REWRITE, MARKED = 0, 1, 2, 4
+"""Kinds of access.  A rewrite stores what is there already."""
+
 Seen = tuple[Any, ...]
 """An access, packed: the fields of a `Look` in order.  Its epoch comes first."""
 
@@ -70,7 +74,7 @@ class Look:
     Attributes:
         epoch, task: when and who.  cpu, held, ctx: where, and with what held.
         code, instruction, space: the place in the source, and the names of its module.
-        write, marked: its kind.
+        kind: `READ`, `WRITE` or `REWRITE`, perhaps `MARKED`.
         stack: in a traced run, the call trace.
     """
 
@@ -82,13 +86,16 @@ class Look:
     code: CodeType
     instruction: int
     space: dict[str, Any]
-    write: bool
-    marked: bool = False
+    kind: int
     stack: tuple[str, ...] = ()
 
     @property
+    def write(self) -> bool:
+        return self.kind & ~MARKED != READ
+
+    @property
     def verb(self) -> str:
-        return f"{'marked ' if self.marked else ''}{'write' if self.write else 'read'}"
+        return f"{'marked ' if self.kind & MARKED else ''}{'write' if self.write else 'read'}"
 
     @property
     def where(self) -> str:
@@ -127,13 +134,17 @@ class Var:
         self.marked: dict[tuple[Any, bool], Seen] = {}
 
 
-def _looked(t: Task, e: Epoch, frame: FrameType, write: bool, marked: bool = False) -> Seen:
-    """An access by the function of that frame, packed."""
+def _looked(t: Task, e: Epoch, frame: FrameType, kind: int) -> Seen | None:
+    """An access by the function of that frame, packed; None if it is a check that looks."""
     code = frame.f_code
     while code.co_name in HELPERS:
         frame = frame.f_back  # type: ignore[assignment]
         code = frame.f_code
-    seen = (e, t, t.cpu, t.held, t.ctx, code, frame.f_lasti, frame.f_globals, write, marked)
+        if is_engine(frame.f_globals["__name__"]):
+            return None
+    if code.co_filename[0] == "<":
+        return None
+    seen = (e, t, t.cpu, t.held, t.ctx, code, frame.f_lasti, frame.f_globals, kind)
     if K.trace is not None and K.trace.stacks:
         return (*seen, call_trace(frame))
     return seen
@@ -148,13 +159,14 @@ class Watched:
 
     def __init__(self, field: Declared, guard: Guard) -> None:
         self.field = field
+        self.raw = f"raw_{field.name}"
         self.guard = guard
         self.last_read: dict[Any, Epoch] = {}
         self.last_write: dict[Any, Epoch] = {}
         self.vars: dict[Any, Var] = {}
 
     def forget(self) -> None:
-        """Another world begins."""
+        """Whatever was done came before all that follows."""
         self.last_read.clear()
         self.last_write.clear()
         self.vars.clear()
@@ -169,7 +181,9 @@ class Watched:
         var = self.vars.get(obj)
         if var is None:
             var = self.vars[obj] = Var()
-        seen = _looked(t, e, sys._getframe(2), False)
+        seen = _looked(t, e, sys._getframe(2), READ)
+        if seen is None:
+            return
         if K.trace is not None:
             self._note(obj, "read")
         w = var.write
@@ -180,7 +194,7 @@ class Watched:
         self.last_read[obj] = e
         var.reads[e.who] = seen
 
-    def write(self, obj: Any) -> None:
+    def write(self, obj: Any, value: Any) -> None:
         """A plain write, by another epoch than the last one."""
         t = K.cur
         e = t.epoch
@@ -189,7 +203,10 @@ class Watched:
         var = self.vars.get(obj)
         if var is None:
             var = self.vars[obj] = Var()
-        seen = _looked(t, e, sys._getframe(2), True)
+        kind = WRITE if getattr(obj, self.raw) is not value else REWRITE
+        seen = _looked(t, e, sys._getframe(2), kind)
+        if seen is None:
+            return
         if K.trace is not None:
             self._note(obj, "write")
         w = var.write
@@ -213,7 +230,9 @@ class Watched:
         if e is None or (self.guard.unless and self._free(obj)):
             return
         var = self.vars.setdefault(obj, Var())
-        seen = _looked(t, e, sys._getframe(3), write, True)
+        seen = _looked(t, e, sys._getframe(3), MARKED | write)
+        if seen is None:
+            return
         if write:
             if var.write is not None and not e.after(var.write[0]):
                 self._meet(obj, var.write, seen)
@@ -247,7 +266,7 @@ class Watched:
     def _meet(self, obj: Any, one: Seen, other: Seen) -> None:
         """Two accesses that nothing orders."""
         before, now = Look(*one), Look(*other)
-        if self.guard.lockless and not (before.write and now.write):
+        if REWRITE in (before.kind, now.kind) and not (before.write and now.write):
             return
         if not kept_apart(before, now):
             K.machine.violation(self._race(obj, before, now))
@@ -336,20 +355,23 @@ def _lines(look: Look) -> list[str]:
 
 # -- on and off ------------------------------------------------------------------------------------
 
-_SOURCE = """
-def get(o):{point_read}
+_READ = """
     if last_read(o) is not K.cur.epoch:
-        read(o)
+        read(o)"""
+
+
+def _source(guard: Guard) -> str:
+    """The accessor of a field, for `compiled`: a point, if it is one, and the look."""
+    kinds = ("'read'", "'write'")
+    point_read, point_write = (POINT.format(kind=k) if guard.point else "" for k in kinds)
+    return f"""
+def get(o):{point_read}{"" if guard.lockless else _READ}
     return o.raw_{{name}}
 def set(o, value):{point_write}
     if last_write(o) is not K.cur.epoch:
-        write(o)
+        write(o, value)
     o.raw_{{name}} = value
 """
-_PLAIN = _SOURCE.format(point_read="", point_write="")
-_POINT = _SOURCE.format(
-    point_read=POINT.format(kind="'read'"), point_write=POINT.format(kind="'write'")
-)
 
 
 class Races(Access):
@@ -374,7 +396,7 @@ class Races(Access):
         watched = self._watched[field.cls, field.name] = Watched(field, field.guard)
         return compiled(
             field,
-            _POINT if field.is_point else _PLAIN,
+            _source(field.guard),
             {
                 "last_read": watched.last_read.get,
                 "last_write": watched.last_write.get,
@@ -385,9 +407,9 @@ class Races(Access):
 
     def begin(self, machine: Machine) -> None:
         """A machine begins to run."""
-        if clocks.begin(machine):
-            for watched in self._watched.values():
-                watched.forget()
+        clocks.begin(machine)
+        for watched in self._watched.values():
+            watched.forget()
 
     def marked(self, obj: Any, name: str, write: bool) -> None:
         """A marked access happens now."""

@@ -219,7 +219,7 @@ def evict(inode: Inode) -> None:
 
     Nobody can take a reference any more; writeback may still be busy with it and is waited for.
     """
-    if not inode.i_state & I_FREEING:
+    if not inode.raw_i_state & I_FREEING:  # no lock: whoever set it is we
         bug("kernel.bug", f"evict() of an inode that is not being freed: {inode!r}")
     might_sleep()
     sb = inode.i_sb

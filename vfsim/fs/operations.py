@@ -168,6 +168,7 @@ from vfsim.sim.errors import (
     EPERM,
     ESPIPE,
 )
+from vfsim.sim.shared import accesses_for_its_caller
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -276,14 +277,17 @@ def the_open_directory_lives(file: File) -> bool:
     return not file.f_inode.i_flags & _S_DEAD
 
 
+@accesses_for_its_caller
 def unused_and_not_new(inode: Inode) -> bool:
     return not inode.i_count and not inode.i_state & _I_NEW
 
 
+@accesses_for_its_caller
 def being_freed(inode: Inode) -> bool:
     return bool(inode.i_state & _I_FREEING) and not inode.i_state & (_I_SYNC | _I_CLEAR)
 
 
+@accesses_for_its_caller
 def being_written(inode: Inode) -> bool:
     return bool(inode.i_state & _I_SYNC)
 
@@ -336,6 +340,7 @@ def stays_in_use(call: Call, dentry: Dentry) -> Iterator[None]:
     call.caller("P10", sb.s_active > 0, "on a superblock that went away meanwhile")
 
 
+@accesses_for_its_caller
 def clears(call: Call, inode: Inode) -> Iterator[None]:
     """E10: the state after eviction."""
     yield

@@ -70,6 +70,7 @@ from vfsim.checks.rules import (
 )
 from vfsim.mm import prose as prose
 from vfsim.sim.errors import EINVAL
+from vfsim.sim.shared import accesses_for_its_caller
 from vfsim.sim.state import K
 from vfsim.sim.task import HARDIRQ
 
@@ -113,6 +114,7 @@ def asynchronous(mode: int) -> bool:
     return mode == MIGRATE_ASYNC
 
 
+@accesses_for_its_caller
 def cleaned_for_io(page: Page) -> bool:
     return not page.dirty and bool(page.tags & _DIRTY_TAG)
 
@@ -182,6 +184,7 @@ def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterat
     skipped = wbc.pages_skipped
     forgotten: list[bool] = []  # at each unlock: clean, but tagged dirty?
 
+    @accesses_for_its_caller
     def unlocked() -> None:
         forgotten.append(
             page.mapping is not None and not page.dirty and bool(page.tags & _DIRTY_TAG)

@@ -28,14 +28,14 @@ Analogous to Linux's ``struct page`` as file pages use it.  Not built: mapping p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from vfsim.checks.bugs import bug
 from vfsim.checks.lifetime import free, note_ref
 from vfsim.checks.obligations import settle
 from vfsim.locks.bitlock import SleepBit
 from vfsim.locks.waitqueue import WaitQueue
-from vfsim.sim.shared import kernel_struct
+from vfsim.sim.shared import guarded_by, kernel_struct
 
 if TYPE_CHECKING:
     from vfsim.block.buffer import BufferHead
@@ -67,11 +67,13 @@ class Page:
         written: where waiters for the end of writeback sleep.
     """
 
-    mapping: AddressSpace | None = None
-    index: int = 0
+    mapping: Annotated[AddressSpace | None, guarded_by("lock", lockless=True)] = None
+    index: Annotated[int, guarded_by("lock", lockless=True)] = 0
     refcount: int = 1
-    private: list[BufferHead] | None = None
-    tags: int = 0
+    private: Annotated[
+        list[BufferHead] | None, guarded_by("lock", read=("mapping.private_lock",))
+    ] = None
+    tags: Annotated[int, guarded_by("mapping.tree_lock")] = 0
     uptodate: bool = False
     dirty: bool = False
     writeback: bool = False

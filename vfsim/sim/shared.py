@@ -368,6 +368,7 @@ def share(cls: type, name: str, guard: Guard | None = None) -> None:
     DECLARED.append(field)
     setattr(cls, f"raw_{name}", slot)
     setattr(cls, name, _installed.accessor(field))
+    _construct_raw(cls, [name])
 
 
 @dataclass_transform(field_specifiers=(attrs.field,))

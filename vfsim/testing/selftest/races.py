@@ -157,6 +157,12 @@ def write_and_write(m: Machine, c: Cell) -> None:
     both(m, lambda: write(c), lambda: write(c))
 
 
+@clean
+def read_and_rewrite(m: Machine, c: Cell) -> None:
+    """The write stores what is there already."""
+    both(m, lambda: read(c), lambda: setattr(c, "value", 0))
+
+
 @races
 def increments(m: Machine, c: Cell) -> None:
     """Both add one to a field that is under no lock at all."""
@@ -298,7 +304,7 @@ def after_the_unlock(m: Machine, c: Cell) -> None:
     def careless() -> None:
         with c.spin:
             write(c)
-        write(c)
+        c.value = 2
 
     both(m, careless, locked(c.spin, read, c))
 
