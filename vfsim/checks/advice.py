@@ -54,6 +54,11 @@ _ADVICE = {
         "Take the lock that the declaration names around the access that lacks it; if the field "
         "needs none there, say why in its declaration.",
     ),
+    "seq": Advice(
+        "What was read between read_begin() and a read_retry() that said yes may be half old and "
+        "half new; it must be read again before it is used.",
+        "Loop until read_retry() says no, and use only what the last pass has read.",
+    ),
     "lockdep.unlock-not-held": Advice(
         "A lock is released by the task that took it, once.",
         "Look for a path that releases twice, or without having taken it; `with lock:` cannot "

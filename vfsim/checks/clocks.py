@@ -41,6 +41,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from vfsim.checks import windows
 from vfsim.checks.history import holds
 from vfsim.locks import rcu
 from vfsim.locks.bitlock import BitLock, SleepBit
@@ -430,6 +431,29 @@ def _put(original: Fn) -> Fn:
     return put
 
 
+def _read_begin(original: Fn) -> Fn:
+    def read_begin(self: SeqCount) -> int:
+        seq: int = original(self)
+        acquire(self)
+        if K.cur.epoch is not None:
+            publish(K.cur)  # so that every read in the window is looked at
+            windows.began(self)
+        return seq
+
+    return read_begin
+
+
+def _read_retry(original: Fn) -> Fn:
+    def read_retry(self: SeqCount, seq: int) -> bool:
+        failed: bool = original(self, seq)
+        if K.cur.epoch is not None:
+            publish(K.cur)
+            windows.asked(self, failed)
+        return failed
+
+    return read_retry
+
+
 def _try_wait(original: Fn) -> Fn:
     def try_wait(self: Completion) -> bool:
         done: bool = original(self)
@@ -521,9 +545,9 @@ HOOKS: list[tuple[Any, str, Callable[[Fn], Fn]]] = [
     (RwSem, "up_write", _releases),
     (RwSem, "downgrade_write", _releases),
     (RwSem, "up_read", _up_read),
-    (SeqCount, "read_begin", _then_acquires),
-    (SeqCount, "raw_begin", _then_acquires),
-    (SeqCount, "write_begin", _acquires),
+    (SeqCount, "read_begin", _read_begin),
+    (SeqCount, "raw_begin", _read_begin),
+    (SeqCount, "read_retry", _read_retry),
     (SeqCount, "write_end", _releases),
     (SeqCount, "invalidate", _adds),
     (LockRef, "put_return", _put),
@@ -541,7 +565,10 @@ HOOKS: list[tuple[Any, str, Callable[[Fn], Fn]]] = [
     (rcu, "_left", _left),
     (rcu._Barrier, "__init__", _barrier),
 ]
-"""(class or module, name of the method, what makes the one that keeps the clocks)."""
+"""(class or module, name of the method, what makes the one that keeps the clocks).
+
+`vfsim.checks.races` adds the write sections of sequence counters, which it looks at as well.
+"""
 
 _undo: list[tuple[Any, str, Any]] = []
 

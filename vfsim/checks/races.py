@@ -32,22 +32,25 @@ and Freund, "FastTrack" (2009); Xu et al., "Krace" (2020), which asks for both.
 from __future__ import annotations
 
 import sys
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from vfsim.checks import clocks
+from vfsim.checks import clocks, windows
 from vfsim.checks.blame import KERNEL, owner_of, short
 from vfsim.checks.history import chain, is_lock, spelled
+from vfsim.locks.seqlock import SeqCount
 from vfsim.sim.context import SHARED
 from vfsim.sim.errors import Violation
-from vfsim.sim.shared import HELPERS, POINT, Access, Declared, Field, compiled
+from vfsim.sim.shared import HELPERS, POINT, STRUCTS, Access, Declared, Field, compiled, ordered
 from vfsim.sim.shared import SOURCE as POINTS_ONLY
 from vfsim.sim.state import K
 from vfsim.sim.task import HARDIRQ, TASK
 from vfsim.sim.trace import call_trace, is_engine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from types import CodeType, FrameType
 
     from vfsim.checks.clocks import Epoch
@@ -60,8 +63,9 @@ if TYPE_CHECKING:
 _DEEP = 5  # lines of a call trace
 
 
-READ, WRITE, REWRITE, MARKED = 0, 1, 2, 4
-"""Kinds of access.  A rewrite stores what is there already."""
+READ, WRITE, REWRITE, MARKED, WINDOW, SECTION = 0, 1, 3, 4, 8, 16
+"""Kinds of access, as bits.  A rewrite stores what is there already; a read may be in a read window
+of the field's sequence counter, a write in its write section."""
 
 Seen = tuple[Any, ...]
 """An access, packed: the fields of a `Look` in order.  Its epoch comes first."""
@@ -74,7 +78,7 @@ class Look:
     Attributes:
         epoch, task: when and who.  cpu, held, ctx: where, and with what held.
         code, instruction, space: the place in the source, and the names of its module.
-        kind: `READ`, `WRITE` or `REWRITE`, perhaps `MARKED`.
+        kind: `READ`, `WRITE` or `REWRITE`, and further bits.
         stack: in a traced run, the call trace.
     """
 
@@ -91,11 +95,13 @@ class Look:
 
     @property
     def write(self) -> bool:
-        return self.kind & ~MARKED != READ
+        return bool(self.kind & WRITE)
 
     @property
     def verb(self) -> str:
-        return f"{'marked ' if self.kind & MARKED else ''}{'write' if self.write else 'read'}"
+        kind = self.kind
+        how = "marked " if kind & MARKED else "seq " if kind & (WINDOW | SECTION) else ""
+        return f"{how}{'write' if self.write else 'read'}"
 
     @property
     def where(self) -> str:
@@ -161,6 +167,7 @@ class Watched:
         self.field = field
         self.raw = f"raw_{field.name}"
         self.guard = guard
+        self.count = attrgetter(guard.seq) if guard.seq else None
         self.last_read: dict[Any, Epoch] = {}
         self.last_write: dict[Any, Epoch] = {}
         self.vars: dict[Any, Var] = {}
@@ -176,12 +183,18 @@ class Watched:
         t = K.cur
         e = t.epoch
         guard = self.guard
+        if windows.STALE:
+            windows.used(obj, f"reads .{self.field.name} of a")
+            windows.fresh(getattr(obj, self.raw))
         if e is None or (guard.rcu and t.ctx.rcu) or (guard.unless and self._free(obj)):
+            return
+        in_window = self.count is not None and self._in_window(t, obj)
+        if guard.lockless:
             return
         var = self.vars.get(obj)
         if var is None:
             var = self.vars[obj] = Var()
-        seen = _looked(t, e, sys._getframe(2), READ)
+        seen = _looked(t, e, sys._getframe(2), WINDOW if in_window else READ)
         if seen is None:
             return
         if K.trace is not None:
@@ -191,19 +204,25 @@ class Watched:
             self._meet(obj, w, seen)
         if var.marked:
             self._meet_marked(obj, var, seen)
-        self.last_read[obj] = e
+        if not in_window:
+            self.last_read[obj] = e
         var.reads[e.who] = seen
 
     def write(self, obj: Any, value: Any) -> None:
         """A plain write, by another epoch than the last one."""
         t = K.cur
         e = t.epoch
+        if windows.STALE:
+            windows.used(obj, f"sets .{self.field.name} of a")
+            windows.used(value, f"stores in .{self.field.name} a")
         if e is None or (self.guard.unless and self._free(obj)):
             return
         var = self.vars.get(obj)
         if var is None:
             var = self.vars[obj] = Var()
         kind = WRITE if getattr(obj, self.raw) is not value else REWRITE
+        if self.count is not None and self.count(obj).owner is t:
+            kind |= SECTION
         seen = _looked(t, e, sys._getframe(2), kind)
         if seen is None:
             return
@@ -222,6 +241,28 @@ class Watched:
             var.marked.clear()
         self.last_write[obj] = e
         var.write = seen
+
+    def _in_window(self, t: Task, obj: Any) -> bool:
+        """Whether the task looks at the object in a window; remembers what it sees there."""
+        assert self.count is not None
+        window = windows.WINDOWS.get(t, {}).get(self.count(obj))
+        if window is None:
+            return False
+        value = getattr(obj, self.raw)
+        if type(value) in STRUCTS and not self._known(t, value):
+            window.read[value] = f"{self.field.cls.__name__}.{self.field.name}"
+        return True
+
+    def _known(self, t: Task, obj: Any) -> bool:
+        """Whether a task used an object before."""
+        who = t.epoch.who
+        for field in RACES.watched:
+            var = field.vars.get(obj)
+            if var is not None and (
+                who in var.reads or (var.write is not None and var.write[0].who is who)
+            ):
+                return True
+        return False
 
     def mark(self, obj: Any, write: bool) -> None:
         """A marked access."""
@@ -266,7 +307,10 @@ class Watched:
     def _meet(self, obj: Any, one: Seen, other: Seen) -> None:
         """Two accesses that nothing orders."""
         before, now = Look(*one), Look(*other)
-        if REWRITE in (before.kind, now.kind) and not (before.write and now.write):
+        kinds = before.kind | now.kind
+        if kinds & REWRITE == REWRITE and not (before.write and now.write):
+            return
+        if kinds & WINDOW and kinds & SECTION:
             return
         if not kept_apart(before, now):
             K.machine.violation(self._race(obj, before, now))
@@ -365,7 +409,7 @@ def _source(guard: Guard) -> str:
     kinds = ("'read'", "'write'")
     point_read, point_write = (POINT.format(kind=k) if guard.point else "" for k in kinds)
     return f"""
-def get(o):{point_read}{"" if guard.lockless else _READ}
+def get(o):{point_read}{"" if guard.lockless and not guard.seq else _READ}
     return o.raw_{{name}}
 def set(o, value):{point_write}
     if last_write(o) is not K.cur.epoch:
@@ -380,6 +424,11 @@ class Races(Access):
     def __init__(self) -> None:
         super().__init__()
         self._watched: dict[tuple[type, str], Watched] = {}
+
+    @property
+    def watched(self) -> Iterable[Watched]:
+        """Every field that is looked at."""
+        return self._watched.values()
 
     def install(self) -> None:
         """Put it on every class, and on what orders."""
@@ -408,7 +457,8 @@ class Races(Access):
     def begin(self, machine: Machine) -> None:
         """A machine begins to run."""
         clocks.begin(machine)
-        for watched in self._watched.values():
+        windows.forget()
+        for watched in self.watched:
             watched.forget()
 
     def marked(self, obj: Any, name: str, write: bool) -> None:
@@ -429,3 +479,24 @@ class Races(Access):
 
 RACES = Races()
 """The access of machines in which races are looked for."""
+
+
+# -- write sections --------------------------------------------------------------------------------
+
+_SECTIONS = Watched(Declared(SeqCount, "sequence", ordered, None), ordered)
+_SECTIONS.raw = "sequence"
+RACES._watched[SeqCount, "sequence"] = _SECTIONS
+
+
+def _write_begin(original: Callable[..., None]) -> Callable[..., None]:
+    """A write section writes the counter: what keeps writers apart must be another lock."""
+
+    def write_begin(self: SeqCount, subclass: int = 0) -> None:
+        _SECTIONS.write(self, None)
+        original(self, subclass)
+        clocks.acquire(self)
+
+    return write_begin
+
+
+clocks.HOOKS.append((SeqCount, "write_begin", _write_begin))

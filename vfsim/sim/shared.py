@@ -180,6 +180,8 @@ class Declared:
 
 DECLARED: list[Declared] = []
 """Every declared field there is, base classes first."""
+STRUCTS: dict[type, None] = {}
+"""Every class with such a field, its own or inherited."""
 
 
 class Field:
@@ -366,6 +368,7 @@ def share(cls: type, name: str, guard: Guard | None = None) -> None:
     slot = cls.__dict__[name]
     field = Declared(cls, name, guard, slot)
     DECLARED.append(field)
+    STRUCTS[cls] = None
     setattr(cls, f"raw_{name}", slot)
     setattr(cls, name, _installed.accessor(field))
     _construct_raw(cls, [name])
@@ -386,6 +389,8 @@ def kernel_struct(cls: C) -> C:
         point = any(mark is shared for mark in marks)
         if guard is not None or point:
             share(made, name, attrs.evolve(guard, point=True) if guard and point else guard)
+    if any(base in STRUCTS for base in made.__mro__):
+        STRUCTS[made] = None
     inherited = [f.name for f in attrs.fields(made) if hasattr(made, f"raw_{f.name}")]
     _construct_raw(made, inherited)
     return made  # type: ignore[no-any-return]

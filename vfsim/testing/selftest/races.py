@@ -74,6 +74,8 @@ class Cell:
     both: Annotated[int, guarded_by("spin", "mutex")] = 0
     stat: Annotated[int, guarded_by("spin", lockless=True)] = 0
     pointer: Annotated[Any, guarded_by("spin", rcu=True)] = None
+    pair: Annotated[int, guarded_by("seqlock", seq="seqlock.count")] = 0
+    peer: Annotated[Any, guarded_by("seqlock", seq="seqlock.count")] = None
     data: Annotated[int, ordered] = 0
     count: Annotated[int, shared] = 0
     flag: Annotated[int, shared] = 0
@@ -784,6 +786,111 @@ def seqlock_writers(m: Machine, c: Cell) -> None:
 
 
 @clean
+def seq_reader(m: Machine, c: Cell) -> None:
+    """A reader that looks again until nobody came in between; what it has then, it may use."""
+    c.raw_peer = Cell()  # type: ignore[attr-defined]
+
+    def reader() -> None:
+        while True:
+            seq = c.seqlock.read_begin()
+            pair, peer = c.pair, c.peer
+            if not c.seqlock.read_retry(seq):
+                break
+        assert peer.data == 0
+        assert pair in (0, 1)
+
+    def writer() -> None:
+        c.pair = 1
+        c.peer = Cell()
+
+    both(m, reader, locked(c.seqlock, writer))
+
+
+@races
+def seq_reader_without_a_window(m: Machine, c: Cell) -> None:
+    """The same without asking the counter."""
+    both(m, lambda: c.pair, locked(c.seqlock, setattr, c, "pair", 1))
+
+
+@races
+def seq_written_outside_the_section(m: Machine, c: Cell) -> None:
+    """The writer holds the lock, and does not move the counter."""
+
+    def reader() -> None:
+        seq = c.seqlock.read_begin()
+        assert c.pair in (0, 1)
+        c.seqlock.read_retry(seq)
+
+    both(m, reader, locked(c.seqlock.spin, setattr, c, "pair", 1))
+
+
+@races
+def seq_writers_without_a_lock(m: Machine, c: Cell) -> None:
+    """Two write sections, and nothing that keeps them apart."""
+
+    def writer() -> None:
+        c.seqlock.count.write_begin()
+        c.seqlock.count.write_end()
+
+    both(m, writer, writer)
+
+
+def _window_that_fails(c: Cell, again: bool) -> Callable[[], None]:
+    def reader() -> None:
+        seq = c.seqlock.read_begin()
+        peer = c.peer
+        msleep(1)  # long enough for a writer to come in between
+        if c.seqlock.read_retry(seq) and again:
+            seq = c.seqlock.read_begin()
+            peer = c.peer
+            c.seqlock.read_retry(seq)
+        assert peer.data == 0
+
+    return reader
+
+
+@races_one_way
+def use_of_what_a_failed_window_read(m: Machine, c: Cell) -> None:
+    """The window failed, and its reader goes on with what it has."""
+    c.raw_peer = Cell()  # type: ignore[attr-defined]
+    both(m, _window_that_fails(c, False), locked(c.seqlock, setattr, c, "peer", Cell()))
+
+
+@clean
+def reading_again_what_a_failed_window_read(m: Machine, c: Cell) -> None:
+    """The window failed, and its reader looks again."""
+    c.raw_peer = Cell()  # type: ignore[attr-defined]
+    both(m, _window_that_fails(c, True), locked(c.seqlock, setattr, c, "pair", 1))
+
+
+@races
+def use_of_what_was_never_checked(m: Machine, c: Cell) -> None:
+    """A window is begun again without asking about the one before."""
+    c.raw_peer = Cell()  # type: ignore[attr-defined]
+
+    def reader() -> None:
+        c.seqlock.read_begin()
+        peer = c.peer
+        c.seqlock.read_begin()
+        assert peer.data == 0
+
+    m.spawn(reader)
+
+
+@clean
+def leaving_a_window_empty_handed(m: Machine, c: Cell) -> None:
+    """A reader that does not find what it looks for need not ask."""
+
+    def reader() -> None:
+        for _ in range(2):
+            c.seqlock.read_begin()
+            if c.pair == 7:
+                raise AssertionError
+
+    both(m, reader, locked(c.seqlock, setattr, c, "pair", 1))
+
+
+@clean
 def lockless_reader(m: Machine, c: Cell) -> None:
     """The declaration allows reads with nothing held."""
     both(m, lambda: c.stat, locked(c.spin, setattr, c, "stat", 1))
@@ -1001,7 +1108,13 @@ def found(row: Row) -> list[Violation]:
     return [v for each in run(row) for v in each]
 
 
-FIRES = tuple(f"race.Cell.{name}" for name in ("value", "both", "data", "stat", "pointer", "born"))
+_RACED = ("value", "both", "data", "stat", "pointer", "born", "pair", "peer")
+FIRES = (
+    *(f"race.Cell.{name}" for name in _RACED),
+    "race.SeqCount.sequence",
+    "seq.stale",
+    "seq.unchecked",
+)
 
 
 def cases() -> Iterator[Case]:
