@@ -54,6 +54,11 @@ _ADVICE = {
         "Take the lock that the declaration names around the access that lacks it; if the field "
         "needs none there, say why in its declaration.",
     ),
+    "undeclared": Advice(
+        "What several tasks use is declared, so that its accesses can be scheduled and checked, or "
+        "is only ever used under one lock.",
+        "Declare the field in a @kernel_struct with `shared` or `guarded_by(...)`, or take a lock.",
+    ),
     "seq": Advice(
         "What was read between read_begin() and a read_retry() that said yes may be half old and "
         "half new; it must be read again before it is used.",

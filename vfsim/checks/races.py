@@ -220,7 +220,7 @@ class Watched:
         var = self.vars.get(obj)
         if var is None:
             var = self.vars[obj] = Var()
-        kind = WRITE if getattr(obj, self.raw) is not value else REWRITE
+        kind = self._kind(obj, value)
         if self.count is not None and self.count(obj).owner is t:
             kind |= SECTION
         seen = _looked(t, e, sys._getframe(2), kind)
@@ -242,6 +242,9 @@ class Watched:
         self.last_write[obj] = e
         var.write = seen
 
+    def _kind(self, obj: Any, value: Any) -> int:
+        return WRITE if getattr(obj, self.raw) is not value else REWRITE
+
     def _in_window(self, t: Task, obj: Any) -> bool:
         """Whether the task looks at the object in a window; remembers what it sees there."""
         assert self.count is not None
@@ -256,7 +259,7 @@ class Watched:
     def _known(self, t: Task, obj: Any) -> bool:
         """Whether a task used an object before."""
         who = t.epoch.who
-        for field in RACES.watched:
+        for field in K.machine.access.watched:
             var = field.vars.get(obj)
             if var is not None and (
                 who in var.reads or (var.write is not None and var.write[0].who is who)
@@ -397,6 +400,11 @@ def _lines(look: Look) -> list[str]:
     return [head, *(f"  from {line}" for line in look.stack[1:_DEEP])]
 
 
+SECTIONS = Watched(Declared(SeqCount, "sequence", ordered, None), ordered)
+"""The write sections of sequence counters, each a write of its counter."""
+SECTIONS.raw = "sequence"
+
+
 # -- on and off ------------------------------------------------------------------------------------
 
 _READ = """
@@ -423,7 +431,7 @@ class Races(Access):
 
     def __init__(self) -> None:
         super().__init__()
-        self._watched: dict[tuple[type, str], Watched] = {}
+        self._watched: dict[tuple[type, str], Watched] = {(SeqCount, "sequence"): SECTIONS}
 
     @property
     def watched(self) -> Iterable[Watched]:
@@ -483,16 +491,12 @@ RACES = Races()
 
 # -- write sections --------------------------------------------------------------------------------
 
-_SECTIONS = Watched(Declared(SeqCount, "sequence", ordered, None), ordered)
-_SECTIONS.raw = "sequence"
-RACES._watched[SeqCount, "sequence"] = _SECTIONS
-
 
 def _write_begin(original: Callable[..., None]) -> Callable[..., None]:
     """A write section writes the counter: what keeps writers apart must be another lock."""
 
     def write_begin(self: SeqCount, subclass: int = 0) -> None:
-        _SECTIONS.write(self, None)
+        SECTIONS.write(self, None)
         original(self, subclass)
         clocks.acquire(self)
 

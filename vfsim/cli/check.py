@@ -27,10 +27,16 @@ if TYPE_CHECKING:
     metavar="N",
     help="Distinct schedules per scenario.",
 )
+@click.option(
+    "--audit",
+    is_flag=True,
+    help="Look for shared state that the filesystem does not declare, too: slow.",
+)
 @common.options
 def check(
     target: str,
     schedules: int,
+    audit: bool,
     seed: int,
     strategy: str,
     mount_options: str,
@@ -47,7 +53,7 @@ def check(
     and every umount for leaks.
     """
     with document.quiet():
-        subject = checking.Subject(target, load(target).filesystem(), device, mount_options)
+        subject = checking.Subject(target, load(target).filesystem(), device, mount_options, audit)
         with common.TerminalProgress() as progress:
             result = checking.check(
                 subject,

@@ -96,7 +96,7 @@ def execute(
     """
     world = program.world(trace, max_steps or MAX_STEPS)
     machine = world.machine
-    machine.access = RACES if races else POINTS
+    machine.access = getattr(program, "access", None) or (RACES if races else POINTS)
     steps = 0
     deviations: list[Deviation] = []
     try:

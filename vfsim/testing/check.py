@@ -67,12 +67,14 @@ class Subject:
         target: as it was named.  filesystem: the class.
         device: sectors of its disk, if not what it says itself.
         mount_options: for each mount.
+        audit: look for shared state that it does not declare, in the scenarios.
     """
 
     target: str
     filesystem: type[FileSystemType]
     device: int | None = None
     mount_options: str = ""
+    audit: bool = False
 
     @property
     def blamed(self) -> str:
@@ -87,6 +89,8 @@ class Subject:
             made.append(("device", self.device))
         if self.mount_options:
             made.append(("mount-options", self.mount_options))
+        if self.audit:
+            made.append(("audit", 1))
         return tuple(made)
 
     def probe(self) -> Capabilities:
@@ -97,7 +101,7 @@ class Subject:
     def scenario(self, scenario: type[Scenario]) -> ScenarioProgram:
         """A scenario of the library on this filesystem."""
         return ScenarioProgram(
-            scenario, self.filesystem, self.device, self.mount_options, target=self.target
+            scenario, self.filesystem, self.device, self.mount_options, self.target, self.audit
         )
 
 
@@ -434,13 +438,14 @@ def program_named(
     device: int | None,
     mount_options: str,
     target: str,
+    audit: bool = False,
 ) -> Program:
     """The program that a token names, on that filesystem.
 
     Raises:
         LookupError: this vfsim has no such scenario.
     """
-    subject = Subject(target, filesystem, device, mount_options)
+    subject = Subject(target, filesystem, device, mount_options, audit)
     if name == "mount":
         return MountProgram(subject)
     if name.startswith(CONFORMANCE):

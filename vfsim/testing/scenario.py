@@ -36,10 +36,12 @@ import attrs
 from vfsim.block.disk import RamDisk
 from vfsim.explore.program import target_of
 from vfsim.fs.kernel import Kernel
+from vfsim.testing.audit import audit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from vfsim.checks.audit import Audit
     from vfsim.explore.token import Option
     from vfsim.fs.operations import FileSystemType
     from vfsim.fs.syscalls import Sys
@@ -193,6 +195,7 @@ class ScenarioProgram:
         scenario: the class.
         filesystem, device, mount_options: instead of what the class says.
         target: what brings it back in another process, if that is not the scenario itself.
+        audit: look for shared state that the filesystem does not declare, too.
 
     Raises:
         TypeError: there is no filesystem, or no task.
@@ -205,6 +208,7 @@ class ScenarioProgram:
         device: int | None = None,
         mount_options: str = "",
         target: str | None = None,
+        audit: bool = False,
     ) -> None:
         from vfsim.fs.operations import FileSystemType
 
@@ -231,6 +235,10 @@ class ScenarioProgram:
             self.options += (("device", device),)
         if mount_options:
             self.options += (("mount-options", mount_options),)
+        self.access: Audit | None = None
+        if audit:
+            self.access = audit_of(fstype)
+            self.options += (("audit", 1),)
 
     def world(self, trace: Trace | None, max_steps: int) -> ScenarioWorld:
         """A kernel that has just started."""

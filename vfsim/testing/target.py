@@ -279,6 +279,7 @@ def program_for(token: Token) -> Program:
             device=device if isinstance(device, int) else None,
             mount_options=mount_options if isinstance(mount_options, str) else "",
             target=token.target,
+            audit=bool(options.get("audit")),
         )
     function = target.function()
     if function is not None:
@@ -289,4 +290,5 @@ def program_for(token: Token) -> Program:
         device if isinstance(device, int) else None,
         mount_options if isinstance(mount_options, str) else "",
         token.target,
+        bool(options.get("audit")),
     )
