@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import scenario
+from benchmarks import races, scenario
 from benchmarks.catalog import cases, figures
 from benchmarks.measure import ROUNDS, Case, Figure
 
@@ -71,6 +71,8 @@ def main(path: str | None, rounds: int, only: str) -> None:
     entries += [report(case, figure) for case, figure in zip(chosen, found, strict=True)]
     if not only or only in scenario.NAME:
         entries += scenario.entries()
+    if not only or only in races.NAME:
+        entries += races.entries()
     if path is None:
         Console().print(table(entries))
     elif path == "-":
