@@ -31,7 +31,7 @@ class Guarded:
 def _in_task(races: bool, loop: Callable[[Guarded, int], float]) -> Timed:
     def timed(n: int) -> float:
         taken: list[float] = []
-        machine = Machine(judge=KernelJudge(races), max_steps=1 << 28)
+        machine = Machine(judge=KernelJudge(races=races), max_steps=1 << 28)
         machine.spawn(lambda: taken.append(loop(Guarded(Mutex("benchmark")), n)))
         machine.run()
         machine.bury()

@@ -224,7 +224,10 @@ class TinyDisk(fs.FileSystemType):
     def fill_super(self, sb: SuperBlock, data: Any) -> None:
         block.sb_set_blocksize(sb, BLOCK)
         sb.s_op, sb.s_maxbytes, sb.s_fs_info = TinySuper(), EXTENT * BLOCK, block.sb_bread(sb, 0)
-        if table(sb)[0].name != MAGIC:
-            block.brelse(sb.s_fs_info)
-            raise EINVAL()
-        sb.s_root = fs.d_make_root(tiny_iget(sb, ROOT))
+        try:
+            if table(sb)[0].name != MAGIC:
+                raise EINVAL()
+            sb.s_root = fs.d_make_root(tiny_iget(sb, ROOT))
+        except OSError:
+            block.brelse(sb.s_fs_info)  # no root, no put_super
+            raise

@@ -350,6 +350,15 @@ def test_a_record_counts_what_ran() -> None:
     assert "inode_operations.mkdir" not in tables.record()["methods"]
 
 
+def test_mutants_in_the_tables() -> None:
+    """Behind the count of a cell stands whether its mutants were caught."""
+    seen = tables.empty()
+    seen["mutants"]["file_system_type.mount.may block"] = "caught"
+    lines = tables.as_table("file_system_type", seen).splitlines()
+    assert lines[3].split() == ["mount:", "[0", "calls]", "yes", "[0,", "caught]"]
+    assert lines[4].split() == ["kill_sb:", "[0", "calls]", "yes", "[0]"]
+
+
 def test_base_bodies_do_not_count() -> None:
     """Called means that a filesystem's own method ran."""
     tables.reset()

@@ -7,6 +7,7 @@ under the same locks, in as many interleavings as you like, and checks both side
     vfsim.Kernel                           a kernel by hand: mount, start processes, run
     vfsim.Scenario, vfsim.task             a few processes and what must be true afterwards
     vfsim.explore(scenario)                that under many schedules, in a test
+    vfsim.replay(token)                    one of them again, in a test
     vfsim.fs, vfsim.mm, vfsim.block        what a filesystem is written with
 
 Names are loaded when they are first used.
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from vfsim.fs.kernel import Kernel
     from vfsim.sim.errors import KernelBug, Violation
     from vfsim.testing.check import check_filesystem
+    from vfsim.testing.replay import replay
     from vfsim.testing.scenario import Outcome, Results, Scenario, task
 
 __version__ = "0.1.0"
@@ -38,6 +40,7 @@ __all__ = [
     "Violation",
     "check_filesystem",
     "explore",
+    "replay",
     "task",
 ]
 
@@ -48,6 +51,7 @@ _HOMES = {
     "vfsim.fs.kernel": ("Kernel",),
     "vfsim.sim.errors": ("KernelBug", "Violation"),
     "vfsim.testing.check": ("check_filesystem",),
+    "vfsim.testing.replay": ("replay",),
     "vfsim.testing.scenario": ("Outcome", "Results", "Scenario", "task"),
     "vfsim": ("block", "explore", "fs", "mm"),
 }

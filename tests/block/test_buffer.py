@@ -173,7 +173,7 @@ def test_a_failed_read_is_eio() -> None:
             bread(bdev, 0, 512)
         brelse(bread(bdev, 0, 512))
 
-    run(body, strategy=Faults("io-error", 1))
+    run(body, strategy=Faults("io", 1))
 
 
 def test_a_failed_write_is_told_once() -> None:
@@ -193,7 +193,7 @@ def test_a_failed_write_is_told_once() -> None:
         sync_dirty_buffer(bh)
         brelse(bh)
 
-    run(body, disk=disk, strategy=Faults("io-error", 2))
+    run(body, disk=disk, strategy=Faults("io", 2))
     assert disk.read_sectors(0, 1) == b"\t" * 512
 
 

@@ -88,7 +88,7 @@ def test_an_error_reaches_the_submitter() -> None:
                 errors.append(error.errno or 0)
         return errors
 
-    assert run(body, strategy=Faults("io-error", 2)) == [[0, 5, 0]]
+    assert run(body, strategy=Faults("io", 2)) == [[0, 5, 0]]
 
 
 def _hard(*work: Any) -> tuple[str, str]:

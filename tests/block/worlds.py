@@ -36,7 +36,7 @@ class Faults:
 
     def start(self, machine: Machine) -> None:
         """Let it happen at all."""
-        machine.data["faults"] = (self.kind,)
+        machine.faults = (self.kind,)
 
     def decide(self, ready: list[Any], current: Any) -> int:
         """The default."""

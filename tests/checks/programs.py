@@ -10,9 +10,11 @@ from __future__ import annotations
 from random import Random
 from typing import Annotated, Any
 
+from vfsim.locks import memalloc
 from vfsim.locks.bitlock import BitLock
 from vfsim.locks.mutex import Mutex
 from vfsim.locks.rcu import call_rcu, rcu_read_lock, rcu_read_unlock, synchronize_rcu
+from vfsim.locks.rwlock import RwLock
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.seqlock import SeqCount
 from vfsim.locks.spinlock import SpinLock
@@ -24,9 +26,13 @@ from vfsim.sim.shared import kernel_struct, ordered, shared
 Step = tuple[Any, ...]
 Program = list[list[Step]]
 
-MUTEXES, RWSEMS, SPINS, BITS, SEQS, FIELDS = 4, 3, 5, 1, 2, 2
-CLASSES = {"m": (0, 1, 2, 2), "r": (0, 1, 1), "s": (0, 1, 2, 3, 3)}
+MUTEXES, RWSEMS, SPINS, RWLOCKS, BITS, SEQS, FIELDS = 4, 3, 5, 3, 1, 2, 2
+CLASSES = {"m": (0, 1, 2, 2), "r": (0, 1, 1), "s": (0, 1, 2, 3, 3), "w": (0, 1, 1)}
 """Which instances share a class: the last two of a kind do."""
+
+
+FORMS = ("plain", "irq", "irqsave", "bh")
+"""How a spinlock or rwlock is taken."""
 
 
 @kernel_struct
@@ -63,10 +69,15 @@ class Drawer:
     def step(self, depth: int, floor: int, atomic: bool, irq: bool, bh: bool) -> Step:
         if depth >= 3:
             return self.leaf(atomic)
-        draw = self.pick(20)
+        draw = self.pick(22)
         inner = depth + 1
         if draw < 4:
             return self.leaf(atomic)
+        if draw == 19:
+            return self.nest(inner, floor, atomic, irq, bh)
+        if draw == 20:
+            word = ("reclaim", "nofs")[self.pick(2)]
+            return (word, self.body(inner, floor, atomic, irq, bh))
         if draw < 11:
             return self.locked(inner, floor, atomic, irq, bh)
         if draw == 11:
@@ -88,7 +99,12 @@ class Drawer:
         return self.posted()
 
     def leaf(self, atomic: bool) -> Step:
-        draw = self.pick(6)
+        draw = self.pick(7)
+        if draw == 6:
+            careful = self.ordered and self.chance(0.95)
+            if atomic and (careful or self.chance(0.9)):
+                return ("alloc", "ATOMIC")
+            return ("alloc", "NOFS" if careful or self.chance(0.3) else "KERNEL")
         if draw < 2:
             return ("read", self.pick(FIELDS))
         if draw < 4:
@@ -103,17 +119,17 @@ class Drawer:
         """The place of a lock in the one order of disciplined programs; locks of one class have one
         place.
         """
-        return {"m": 0, "r": 20, "s": 40}.get(kind, 60) + CLASSES.get(kind, (0,))[i]
+        return {"m": 0, "r": 20, "s": 40, "w": 50}.get(kind, 60) + CLASSES.get(kind, (0,))[i]
 
     def lock(
         self, floor: int, atomic: bool, shared_too: bool = True
     ) -> tuple[str, int, int] | None:
         """A (kind, number, rank) that may be taken here, or None."""
         for _ in range(6):
-            kind = ("s", "s", "m", "r", "b")[self.pick(5)]
-            i = self.pick({"m": MUTEXES, "r": RWSEMS, "s": SPINS, "b": BITS}[kind])
+            kind = ("s", "s", "m", "r", "b", "w", "w")[self.pick(7)]
+            i = self.pick({"m": MUTEXES, "r": RWSEMS, "s": SPINS, "w": RWLOCKS, "b": BITS}[kind])
             rank = self.rank(kind, i)
-            if not self.ordered and (not atomic or kind in "sb" or self.chance(0.03)):
+            if not self.ordered and (not atomic or kind in "sbw" or self.chance(0.03)):
                 return kind, i, rank
             if self.ordered and rank >= floor and not (atomic and kind in "mr"):
                 return kind, i, rank
@@ -129,16 +145,18 @@ class Drawer:
             how = "read" if self.chance(0.5) else "downgrade" if self.chance(0.3) else "plain"
         if kind == "s":
             safe = self.ordered and i < 2  # classes s0 and s1 are the ones that interrupts take
-            how = (
-                ("plain", "irq", "irqsave", "bh")[self.pick(4)]
-                if not safe
-                else ("irq", "irqsave")[self.pick(2)]
-            )
+            how = FORMS[self.pick(4)] if not safe else ("irq", "irqsave")[self.pick(2)]
+        if kind == "w":  # of class w0 interrupts are readers
+            side = "read" if self.chance(0.6) else "write"
+            forms = ("irq", "irqsave") if self.ordered and not i and side == "write" else FORMS
+            how = f"{side} {forms[self.pick(len(forms))]}"
         sub = 1 if kind in "ms" and how == "plain" and self.chance(0.15) else 0
-        spins = kind in "sb"
+        spins = kind in "sbw"
         return (
             "lock", kind, i, how, sub,
-            self.body(depth, rank + 1, atomic or spins, irq or how[:3] == "irq", bh or how == "bh"),
+            self.body(
+                depth, rank + 1, atomic or spins, irq or "irq" in how, bh or how[-2:] == "bh"
+            ),
         )  # fmt: skip
 
     def tried(self, depth: int, floor: int, atomic: bool, irq: bool, bh: bool) -> Step:
@@ -146,14 +164,25 @@ class Drawer:
         if found is None or (self.ordered and found[0] == "s" and found[1] < 2 and not irq):
             return self.leaf(atomic)
         kind, i, rank = found
-        how = "read" if kind == "r" and self.chance(0.5) else "plain"
+        how = "read" if kind in "rw" and self.chance(0.5) else "plain"
         return (
             "try",
             kind,
             i,
             how,
-            self.body(depth, max(floor, rank + 1), atomic or kind in "sb", irq, bh),
+            self.body(depth, max(floor, rank + 1), atomic or kind in "sbw", irq, bh),
         )
+
+    def nest(self, depth: int, floor: int, atomic: bool, irq: bool, bh: bool) -> Step:
+        """Both locks of a class, in any order, under a lock of another."""
+        kind, outer, first = ("m", self.pick(2), 2) if self.chance(0.5) else ("s", 2, 3)
+        if kind == "m" and (atomic or (self.ordered and floor)):
+            return self.leaf(atomic)
+        if self.ordered and kind == "s" and floor > self.rank(kind, outer):
+            return self.leaf(atomic)
+        i = self.pick(2)
+        inside = self.body(depth, self.rank(kind, first) + 1, atomic or kind == "s", irq, bh)
+        return ("nest", kind, outer, first + i, first + 1 - i, inside)
 
     def crossed(self, depth: int, floor: int, atomic: bool, irq: bool, bh: bool) -> Step:
         """Hand over hand: the outer lock is released first."""
@@ -162,17 +191,22 @@ class Drawer:
         a, b = self.lock(floor, atomic), self.lock(floor, atomic)
         if a is None or b is None or a[0] in "rb" or b[0] in "rb":
             return self.leaf(atomic)
-        if self.ordered and (a[2] >= b[2] or (a[0] == "s" and b[0] == "m")):
+        if self.ordered and (a[2] >= b[2] or (a[0] in "sw" and b[0] == "m")):
             return self.leaf(atomic)
         if self.ordered and not irq and any(kind == "s" and i < 2 for kind, i, _ in (a, b)):
             return self.leaf(atomic)
         return ("crossed", a[:2], b[:2], self.body(3, 100, True, irq, bh))
 
     def posted(self) -> Step:
-        """Interrupts: they take spinlocks s0 and s1, if they are disciplined."""
-        if self.ordered:
+        """Interrupts: they take spinlocks s0 and s1 and read w0, if they are disciplined."""
+        work: list[Step]
+        if self.chance(0.3):
+            i = 0 if self.ordered else self.pick(RWLOCKS)
+            side = "read" if self.ordered or self.chance(0.7) else "write"
+            work = [("lock", "w", i, f"{side} plain", 0, [self.leaf(True)])]
+        elif self.ordered:
             i = self.pick(2)
-            work: list[Step] = [("lock", "s", i, "irq", 0, [self.leaf(True)])]
+            work = [("lock", "s", i, "irq", 0, [self.leaf(True)])]
         else:
             work = [("lock", "s", self.pick(SPINS), "plain", 0, [self.leaf(True)])]
             if self.chance(0.03):
@@ -214,8 +248,12 @@ def broken(drawer: Drawer) -> Step:
         ("lock", "m", 0, "plain", 0, [("lock", "m", 0, "plain", 0, [])]),
         ("lock", "r", 0, "read", 0, [("lock", "r", 0, "read", 0, [])]),
         ("lock", "m", 2, "plain", 0, [("lock", "m", 3, "plain", 0, [])]),
-        ("seq_alone", drawer.pick(SEQS)),
-    )[drawer.pick(14)]
+        *[("seq_alone", drawer.pick(SEQS))] * 3,  # it takes another writer to be caught
+        ("unlock", "w", drawer.pick(RWLOCKS)),
+        ("lock", "w", 0, "read plain", 0, [("lock", "w", 0, "read plain", 0, [])]),
+        ("lock", "w", 1, "read bh", 0, [("lock", "w", 2, "read plain", 0, [])]),
+        ("lock", "w", 1, "write plain", 0, [("lock", "w", 2, "read plain", 0, [])]),
+    )[drawer.pick(20)]
 
 
 def text(program: Program) -> str:
@@ -249,6 +287,7 @@ class Runner:
             "m": [Mutex(f"m{c}") for c in CLASSES["m"]],
             "r": [RwSem(f"r{c}") for c in CLASSES["r"]],
             "s": [SpinLock(f"s{c}") for c in CLASSES["s"]],
+            "w": [RwLock(f"w{c}") for c in CLASSES["w"]],
             "b": [BitLock("b0")],
         }
         self.seqs = [(SpinLock(f"q{i}"), SeqCount(f"q{i}")) for i in range(SEQS)]
@@ -261,7 +300,9 @@ class Runner:
 
     def do_lock(self, kind: str, i: int, how: str, sub: int, body: list[Step]) -> None:
         lock = self.locks[kind][i]
-        if how == "read":
+        if kind == "w":
+            self.rwlock(lock, *how.split(), body)
+        elif how == "read":
             lock.down_read()
             self.run(body)
             lock.up_read()
@@ -287,15 +328,49 @@ class Runner:
             self.run(body)
             lock.unlock()
 
+    def rwlock(self, lock: RwLock, side: str, form: str, body: list[Step]) -> None:
+        suffix = "" if form == "plain" else f"_{form}"
+        flags = getattr(lock, f"{side}_lock{suffix}")()
+        self.run(body)
+        restored = suffix.replace("save", "restore")
+        getattr(lock, f"{side}_unlock{restored}")(*([flags] if form == "irqsave" else []))
+
     def do_try(self, kind: str, i: int, how: str, body: list[Step]) -> None:
         lock = self.locks[kind][i]
-        if how == "read":
+        if how == "read" and kind == "w":
+            if lock.read_trylock():
+                self.run(body)
+                lock.read_unlock()
+        elif how == "read":
             if lock.down_read_trylock():
                 self.run(body)
                 lock.up_read()
         elif lock.trylock():
             self.run(body)
             lock.unlock()
+
+    def do_nest(self, kind: str, outer: int, i: int, j: int, body: list[Step]) -> None:
+        around, one, two = (self.locks[kind][n] for n in (outer, i, j))
+        around.lock()
+        one.lock_nest_lock(around)
+        two.lock_nest_lock(around)
+        self.run(body)
+        two.unlock()
+        one.unlock()
+        around.unlock()
+
+    def do_reclaim(self, body: list[Step]) -> None:
+        memalloc.fs_reclaim_acquire(memalloc.GFP_KERNEL)
+        self.run(body)
+        memalloc.fs_reclaim_release(memalloc.GFP_KERNEL)
+
+    def do_nofs(self, body: list[Step]) -> None:
+        memalloc.memalloc_nofs_save()
+        self.run(body)
+        memalloc.memalloc_nofs_restore()
+
+    def do_alloc(self, gfp: str) -> None:
+        memalloc.might_alloc(getattr(memalloc, f"GFP_{gfp}"))
 
     def do_crossed(self, a: tuple[str, int], b: tuple[str, int], body: list[Step]) -> None:
         outer, inner = self.locks[a[0]][a[1]], self.locks[b[0]][b[1]]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.checks.worlds import after, first, soft, verdicts, world
 from vfsim.checks import lockdep
-from vfsim.checks.orders import NESTS, Known, nest
+from vfsim.checks.steps import NESTS, nest
 from vfsim.locks.bitlock import BitLock, SleepBit
 from vfsim.locks.mutex import Mutex
 from vfsim.locks.rcu import rcu_read
@@ -48,7 +48,7 @@ def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     past.
     """
     if request.param == "fresh":
-        monkeypatch.setattr(lockdep, "KNOWN", Known())
+        monkeypatch.setattr(lockdep, "KNOWN", {})
 
 
 # -- orders ----------------------------------------------------------------------------------------
@@ -258,10 +258,10 @@ def test_rcu_nests() -> None:
 
 def test_declared_nesting_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many locks of a class may be taken under the lock that was declared to cover them."""
-    monkeypatch.setattr("vfsim.checks.orders.NESTS", dict(NESTS))
+    monkeypatch.setattr("vfsim.checks.steps.NESTS", dict(NESTS))
     nest("anon_vma", under="mmap_sem")
     outer, one, two = RwSem("mmap_sem"), RwSem("anon_vma"), RwSem("anon_vma")
-    monkeypatch.setattr(lockdep, "KNOWN", Known())
+    monkeypatch.setattr(lockdep, "KNOWN", {})
     assert verdicts(taking(outer, one, two)) == []
     assert verdicts(taking(one, two)) == [RECURSION]
 

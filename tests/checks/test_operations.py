@@ -98,7 +98,16 @@ class World:
             "nr_to_write",
         ):
             return dice.choice([0, 0, 1, 2, 1 << 3, 1 << 4, 1 << 5])
-        if name in ("pages_skipped", "io_count", "open_flags", "s_active"):
+        if name in ("private", "pages", "d_lookups"):
+            return {}
+        if name in (
+            "pages_skipped",
+            "io_count",
+            "open_flags",
+            "s_active",
+            "range_start",
+            "range_end",
+        ):
             return dice.randrange(2)
         if name in ("d_inode", "mapping", "page"):
             return Fake(self) if dice.random() < 0.8 else None

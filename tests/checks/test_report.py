@@ -356,6 +356,23 @@ def test_a_long_story_is_cut_in_the_middle() -> None:
     assert any(re.search(r"-- \d+ rows left out --", line) for line in lines)
 
 
+def test_a_marked_row_is_never_left_out() -> None:
+    """What is marked in the middle stays, with its neighbours and the number of rows around it."""
+    box = Box()
+
+    def task() -> None:
+        for i in range(200):
+            box.free = i
+
+    with world(task, traced=True) as machine:
+        assert machine.trace is not None
+        writes = [i for i, e in enumerate(machine.trace.events) if e.kind == "write"]
+        lines = render(machine.trace, max_rows=30, marks=[writes[100]])
+    assert len(lines) <= 34
+    assert sum(">> writes Box.free" in line for line in lines) == 1
+    assert len([line for line in lines if "rows left out" in line]) == 2
+
+
 def test_many_tasks_share_a_column() -> None:
     """More tasks than fit get one column together, with their names in it."""
     box = Box()

@@ -54,7 +54,7 @@ def test_a_clean_exploration_counts() -> None:
         "verdict": "clean",
         "violations": [],
         "schedules": {"run": found.run, "distinct": found.distinct},
-        "coverage": {},
+        "coverage": found.coverage.as_dict(),
         "seed": 0,
     }
 

@@ -41,7 +41,7 @@ from vfsim.fs.inode import (
 )
 from vfsim.fs.super import SuperBlock
 from vfsim.locks.rcu import rcu_barrier
-from vfsim.sim.context import held_entries
+from vfsim.sim.context import SUBCLASS_SHIFT, held_entries
 from vfsim.sim.scheduler import msleep, yield_
 from vfsim.sim.state import K
 
@@ -490,7 +490,9 @@ def test_two_files_are_locked_in_address_order() -> None:
         a, b, d = regular(sb), regular(sb), directory(sb)
         for pair in ((a, b), (b, a)):
             lock_two_nondirectories(*pair)
-            locks = [(lock, key >> 4 & 7) for lock, key in reversed(held_entries(K.cur))]
+            locks = [
+                (lock, key >> SUBCLASS_SHIFT & 7) for lock, key in reversed(held_entries(K.cur))
+            ]
             assert locks == [(a.i_rwsem, 0), (b.i_rwsem, I_MUTEX_NONDIR2)]
             unlock_two_nondirectories(*pair)
         for pair in ((a, d), (d, None), (a, a)):

@@ -365,3 +365,28 @@ def test_an_inode_that_is_not_cleared_is_told_once() -> None:
     found = [(v.rule, v.blamed) for v in kernel.violations]
     kernel.machine.bury()
     assert found == [("E10", "filesystem Forgetful.evict_inode")]
+
+
+def test_a_process_can_outlive_its_tasks() -> None:
+    """`login` makes a process, `resume` lets it act with what it has, `logout` ends it."""
+    with Kernel() as k:
+        k.mount(RamFS, "/")
+        process = k.login("ann", umask=0o077)
+        opened = k.resume(process, lambda sys: sys.open("/f", os.O_CREAT | os.O_RDWR, 0o666))
+        k.run()
+        written = k.resume(process, lambda sys: sys.write(opened.result, b"abc"))
+        k.run()
+        assert written.result == 3
+        assert k.call(lambda sys: sys.stat("/f").st_mode & 0o777) == 0o600
+        k.logout(process)
+
+
+def test_a_process_that_is_left_behind_is_a_leak() -> None:
+    """Who never logs out keeps the filesystem busy."""
+    k = Kernel()
+    k.mount(RamFS, "/")
+    process = k.login("ann")
+    k.resume(process, lambda sys: sys.open("/f", os.O_CREAT, 0o666))
+    k.run()
+    with pytest.raises(KernelBug, match="leak"):
+        k.shutdown()

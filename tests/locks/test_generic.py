@@ -15,9 +15,12 @@ from vfsim.explore.strategies.pos import POS
 from vfsim.locks.bitlock import BitLock, SleepBit
 from vfsim.locks.lockref import LockRef
 from vfsim.locks.mutex import Mutex
+from vfsim.locks.percpu_rwsem import PerCpuRwSem
+from vfsim.locks.rwlock import RwLock
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.seqlock import SeqLock
-from vfsim.locks.spinlock import SpinLock
+from vfsim.locks.spinlock import RawSpinLock, SpinLock
+from vfsim.locks.ww_mutex import WwClass, WwMutex
 from vfsim.sim.context import Pin
 from vfsim.sim.cpu import in_atomic
 from vfsim.sim.judge import Judge
@@ -49,6 +52,7 @@ class Kind:
 KINDS = [
     Kind("mutex", Mutex, Mutex.lock, Mutex.unlock, True, False, Mutex.trylock),
     Kind("rwsem", RwSem, RwSem.down_write, RwSem.up_write, True, False, RwSem.down_write_trylock),
+    Kind("percpu rwsem", PerCpuRwSem, PerCpuRwSem.down_write, PerCpuRwSem.up_write, True, False),
     Kind("page lock", SleepBit, SleepBit.lock, SleepBit.unlock, True, False, SleepBit.trylock),
     Kind("spinlock", SpinLock, SpinLock.lock, SpinLock.unlock, False, True, SpinLock.trylock),
     Kind("irq spinlock", SpinLock, SpinLock.lock_irq, SpinLock.unlock_irq, False, True),
@@ -60,6 +64,43 @@ KINDS = [
         lambda lock: lock.unlock_irqrestore(False),
         False,
         True,
+    ),
+    Kind(
+        "raw spinlock",
+        RawSpinLock,
+        RawSpinLock.lock,
+        RawSpinLock.unlock,
+        False,
+        True,
+        RawSpinLock.trylock,
+    ),
+    Kind(
+        "rwlock",
+        RwLock,
+        RwLock.write_lock,
+        RwLock.write_unlock,
+        False,
+        True,
+        RwLock.write_trylock,
+    ),
+    Kind("irq rwlock", RwLock, RwLock.write_lock_irq, RwLock.write_unlock_irq, False, True),
+    Kind("bh rwlock", RwLock, RwLock.write_lock_bh, RwLock.write_unlock_bh, False, True),
+    Kind(
+        "irqsave rwlock",
+        RwLock,
+        RwLock.write_lock_irqsave,
+        lambda lock: lock.write_unlock_irqrestore(False),
+        False,
+        True,
+    ),
+    Kind(
+        "ww mutex",
+        lambda name: WwMutex(WwClass(name)),
+        WwMutex.lock,
+        WwMutex.unlock,
+        True,
+        False,
+        WwMutex.trylock,
     ),
     Kind("bit lock", BitLock, BitLock.lock, BitLock.unlock, False, False, BitLock.trylock),
     Kind("seqlock", SeqLock, SeqLock.write_lock, SeqLock.write_unlock, False, True),
@@ -464,7 +505,7 @@ def test_trylock_excludes(kind: Kind) -> None:
     assert failures > 5
 
 
-@pytest.mark.parametrize("make", [Mutex, RwSem, SpinLock, BitLock, SleepBit])
+@pytest.mark.parametrize("make", [Mutex, RwSem, SpinLock, RwLock, BitLock, SleepBit])
 def test_tried_locks_can_be_seen_taken_without_a_point_inside(make: Any) -> None:
     """A trylock can meet an empty critical section of a lock that says it is tried, else not."""
 

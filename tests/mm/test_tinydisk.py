@@ -315,7 +315,7 @@ def test_nothing_is_lost(seed: int) -> None:
 def test_a_failing_disk_breaks_no_rule(seed: int) -> None:
     """I/O errors and short copies at any moment: nothing hangs, leaks or breaks."""
     with World(seed) as world:
-        world.kernel.machine.data["faults"] = ("io-error", "short-copy")
+        world.kernel.machine.faults = ("io", "copy")
 
         def body(sys: Any, seed: int) -> None:
             r = random.Random(seed)
@@ -342,4 +342,4 @@ def test_a_failing_disk_breaks_no_rule(seed: int) -> None:
         for i in range(3):
             world.kernel.process(body, seed * 3 + i)
         world.kernel.run()
-        world.kernel.machine.data["faults"] = ()
+        world.kernel.machine.faults = ()

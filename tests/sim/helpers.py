@@ -52,6 +52,12 @@ class Notes(Judge):
     def pinned(self, task: Any, lock: Any, pin: Any) -> None:
         self.seen.append("pinned")
 
+    def misused(self, task: Any, lock: Any, rule: str, what: str) -> None:
+        self.seen.append(rule)
+
+    def unbalanced(self, task: Any, lock: Any, what: int, on: bool) -> None:
+        self.seen.append("unbalanced")
+
     def corrupt(self, task: Any, obj: Any, what: str) -> None:
         self.seen.append("corrupt")
 

@@ -17,7 +17,7 @@ from vfsim.explore.replay import replay
 from vfsim.explore.token import decode
 from vfsim.sim.errors import EIO
 from vfsim.testing import check as checking
-from vfsim.testing.check import Checked, Progress, Subject, check_filesystem, program_named
+from vfsim.testing.check import Checked, Progress, Subject, check_filesystem
 from vfsim.testing.conformance import assertions
 from vfsim.testing.scenarios import library
 
@@ -99,7 +99,7 @@ def test_every_token_is_found_again() -> None:
     for filesystem in (variant(FailingDir, "FailingFS"), variant(RaisingDir, "RaisingFS")):
         for failure in found(filesystem).failures:
             token = decode(failure.token)
-            program = program_named(token.scenario, filesystem, None, "", "")
+            program = Subject("", filesystem).program(token.scenario)
             result = replay(token, program)
             assert result.reproduced and result.exact, (failure.violation, result)
 
@@ -181,6 +181,7 @@ def test_the_same_seed_gives_the_same() -> None:
             f.violation.signature for f in other.failures
         ]
         assert [str(e) for e in one.explorations] == [str(e) for e in other.explorations]
+        assert [f.report for f in one.failures] == [f.report for f in other.failures]
 
 
 def test_wrong_arguments_are_refused() -> None:
@@ -188,4 +189,4 @@ def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="there is no strategy"):
         found(ToyFS, strategy="nothing")
     with pytest.raises(LookupError, match="no scenario called nothing"):
-        program_named("nothing", ToyFS, None, "", "")
+        Subject("", ToyFS).program("nothing")

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from vfsim.block.bio import READ, SECTOR_SHIFT, SECTOR_SIZE, WRITE, Bio
 from vfsim.block.operations import BlockDeviceOperations
 from vfsim.block.queue import RequestQueue
+from vfsim.sim.faults import IO, fails
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -51,8 +52,7 @@ class RamDisk:
         name: how reports and devices call it.
         depth: how many bios it accepts at once.
 
-    I/O fails by choice only: with ``"io-error"`` among ``machine.data["faults"]`` each one asks
-    ``machine.choose("io-error", 2)``, and 1 means EIO.
+    I/O fails by choice only (`vfsim.sim.faults.IO`): then the data is not moved.
     """
 
     def __init__(
@@ -149,15 +149,15 @@ class RamDisk:
             bio = self._ring.popleft()
             if self.latency_ns:
                 yield env.timeout(self.latency_ns)
-            error = self._transfer(bio, machine)
+            error = self._transfer(bio)
             self.served += 1
             machine.post_irq(bio.bi_cpu, self.queue.complete, bio, error, name=f"{self.name}-irq")
 
-    def _transfer(self, bio: Bio, machine: Machine) -> int:
+    def _transfer(self, bio: Bio) -> int:
         """Move the data; returns 0 or an errno."""
         if bio.bi_sector + bio.sectors > self.capacity:
             return _EIO
-        if "io-error" in machine.data.get("faults", ()) and machine.choose("io-error", 2):
+        if fails(IO):
             return _EIO
         if bio.bi_op is READ:
             bio.bi_data[:] = self.read_sectors(bio.bi_sector, bio.sectors)

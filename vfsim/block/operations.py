@@ -32,7 +32,15 @@ from typing import TYPE_CHECKING, Any
 
 from vfsim.block import prose as prose
 from vfsim.checks.contract import Operations
-from vfsim.checks.rules import ADAPTED, Lock, expects, never_blocks, prototype, row
+from vfsim.checks.rules import (
+    ADAPTED,
+    Lock,
+    expects,
+    never_blocks,
+    promises_no_lock,
+    prototype,
+    row,
+)
 from vfsim.sim.errors import ENOTTY, EOPNOTSUPP
 
 if TYPE_CHECKING:
@@ -63,6 +71,7 @@ class BufferHeadOperations(Operations):
     @prototype("void (*b_end_io)(struct buffer_head *bh, int uptodate);")
     @never_blocks(rule="P58")
     @expects(the_buffer_is_locked, rule="P59")
+    @promises_no_lock(rule="P60")
     def b_end_io(self, bh: BufferHead, uptodate: bool) -> None:
         """Never sleeps.  The I/O is done, well (``uptodate``) or not: note it and unlock the
         buffer.

@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from vfsim.block.bio import FLUSH, NEW, QUEUED, Bio, bio_endio
+from vfsim.block.bio import FLUSH, NEW, QUEUED, WRITE, Bio, bio_endio
 from vfsim.checks.bugs import bug
+from vfsim.checks.calls import tell
 from vfsim.locks.completion import Completion
 from vfsim.locks.spinlock import SpinLock
 from vfsim.sim.errors import oserror
@@ -59,6 +60,8 @@ class RequestQueue:
         bio.state = QUEUED
         bio.bi_cpu = K.cur.cpu.index
         if bio.bi_page is not None:
+            if bio.bi_op is WRITE:
+                tell("submit", bio.bi_page)
             bio.bi_page.io_count += 1
             bio.bi_page.writer = None  # from here on the I/O ends its writeback
         flags = self.queue_lock.lock_irqsave()

@@ -8,6 +8,7 @@ something), ``obligations`` (what a method still owes afterwards), ``blame`` (wh
 Whoever writes tables of operations imports the words from `vfsim.checks.rules` and the base class
 from `vfsim.checks.contract`; whoever implements them needs only the three ``operations`` pages.
 
-The rest is ``judge``, which the engine asks, and what it asks in turn: ``lockdep`` over ``orders``,
-``waits``, ``lifetime``; and ``report``, which words the finding.
+The rest is ``judge``, which the engine asks, and what it asks in turn: ``lockdep`` over ``steps``,
+``orders`` and ``instances``, ``waits``, ``lifetime``; and ``report``, which words the finding.
+``union`` looks at the lock orders of many worlds, ``reference`` checks the checker.
 """

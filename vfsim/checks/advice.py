@@ -42,6 +42,34 @@ _ADVICE = {
         "Use lock_irqsave() and unlock_irqrestore() (for softirqs lock_bh() and unlock_bh()) "
         "in task context.",
     ),
+    "lockdep.instance-order": Advice(
+        "Several locks of one class are taken in the order that is declared for them: ancestors "
+        "first, ascending addresses, ascending indices.",
+        "Compare the two before taking the first; or only try the second.",
+    ),
+    "lockdep.wait-context": Advice(
+        "On a real-time kernel a spinlock sleeps: it is not taken inside a raw spinlock, with "
+        "preemption off, or in an interrupt that is not threaded.",
+        "Make the inner one a RawSpinLock, or take it outside.",
+    ),
+    "lockdep.nest-not-held": Advice(
+        "Several locks of one class may be taken in any order under one lock that keeps apart "
+        "those who do so.",
+        "Take that lock first.",
+    ),
+    "lockdep.held-reinit": Advice(
+        "A lock is initialised when nobody holds it.",
+        "Initialise it where the object is made, not where it is used.",
+    ),
+    "lockdep.pinned": Advice(
+        "A pinned lock is not released, not even for a moment, until it is unpinned.",
+        "Unpin it first, and look again at whatever you learned under it.",
+    ),
+    "lockdep.ww-mutex": Advice(
+        "A context takes mutexes of its class; after EDEADLK it releases all of them and begins "
+        "with the one it could not have; after done() it takes no more.",
+        "See the sequence at the top of vfsim/locks/ww_mutex.py.",
+    ),
     "lockdep.sleep-in-atomic": Advice(
         "Nothing sleeps, or takes a lock that may sleep, while it holds a spinlock, is in an "
         "RCU read section or an interrupt, or has preemption or interrupts off.",

@@ -97,9 +97,17 @@ def owner_of_child(creator: Task) -> str:
     return creator.owner if site is None else site.blamed
 
 
-def innermost(task: Task) -> Site | None:
-    """Never sleeps.  The contract call site that runs in a task, innermost, or None."""
-    return running(task.held)
+def innermost(task: Task, outwards: int = 0) -> Site | None:
+    """Never sleeps.  The contract call site that runs in a task, innermost, or None.
+
+    Args:
+        outwards: how many running calls to leave out.
+    """
+    held = task.held
+    while held is not None and outwards:
+        outwards -= held[0].is_pin
+        held = held[1]
+    return running(held)
 
 
 def running(held: Held | None) -> Site | None:

@@ -78,7 +78,7 @@ def named(site: Site, args: Args) -> dict[str, Any]:
 def enter_wrong(site: Site, t: Task, args: Args) -> None:
     """The inline tests failed: find out which clause is broken, and blame the caller."""
     given = named(site, args)
-    for clause in site.method.entry:
+    for clause in sorted(site.method.entry, key=_says_little):
         problem = broken(clause, t, given)
         if problem:
             culprit = blame(t, sys._getframe(1).f_back)
@@ -93,6 +93,11 @@ def enter_wrong(site: Site, t: Task, args: Args) -> None:
                 f"{site.title}() was called {problem}",
                 *state_of(clause, given),
             )
+
+
+def _says_little(clause: Clause) -> bool:
+    """That sleeping is not allowed is told last: what makes it so may break a rule of its own."""
+    return clause.kind is Kind.SLEEPABLE
 
 
 def broken(clause: Clause, t: Task, args: Mapping[str, Any]) -> str:
@@ -417,9 +422,18 @@ def _leak_rule(site: Site, lock: Any, args: Mapping[str, Any]) -> str:
 def _is_at(path: LockPath, lock: Any, args: Mapping[str, Any]) -> bool:
     """Whether a path leads to that lock."""
     try:
-        return path.root not in ("any", "return") and path.find(args) is lock
+        if path.root == "return":
+            return False
+        if path.root == "any":
+            return class_of(lock) == path.name
+        return _is_part(lock, path.find(args))
     except (AttributeError, IndexError, KeyError, TypeError):
         return False
+
+
+def _is_part(entry: Any, lock: Any) -> bool:
+    """Whether an entry of the held stack is a lock, or what it consists of (a seqlock's two)."""
+    return entry is lock or any(entry is part for part in getattr(lock, "parts", ()))
 
 
 def wrong_result(site: Site, t: Task, result: Any) -> None:
@@ -503,9 +517,20 @@ class Call(Pin):
         args: the arguments by name.  task: who calls.
         result, error: what the method returned or raised, after it did.
         on_release: a hook's function to call just before a promised release.
+        listeners: hooks' functions to call when the kernel does something (see `tell`).
     """
 
-    __slots__ = ("args", "error", "hooks", "on_release", "releases", "result", "site", "task")
+    __slots__ = (
+        "args",
+        "error",
+        "hooks",
+        "listeners",
+        "on_release",
+        "releases",
+        "result",
+        "site",
+        "task",
+    )
 
     def __init__(self, site: Site, task: Task, args: dict[str, Any]) -> None:
         self.site = site
@@ -514,6 +539,7 @@ class Call(Pin):
         self.result: Any = None
         self.error: BaseException | None = None
         self.on_release: Callable[[], None] | None = None
+        self.listeners: dict[str, Callable[[Any], None]] = {}
         self.key = 0
         self.hooks: list[Iterator[None]] = []
         self.releases: tuple[tuple[Clause, Any], ...] = ()
@@ -560,6 +586,25 @@ class Call(Pin):
             what = f"{site.title}() was called {summary}"
             report(site, self.task, rule, culprit, what, *details)
         return bool(ok)
+
+    @property
+    def outermost(self) -> bool:
+        """Never sleeps.  For hooks, before the method: no other method runs in this task."""
+        return innermost(self.task) is None
+
+    def reached_through(self, *functions: str) -> bool:
+        """Never sleeps.  For hooks: whether one of these functions of the kernel is on the stack.
+
+        ``functions``: qualified names, as ``Sys.ustat``.
+        """
+        frame = _caller_of(self.site)
+        while frame is not None:
+            if frame.f_code.co_qualname in functions and frame.f_globals["__name__"].startswith(
+                "vfsim."
+            ):
+                return True
+            frame = frame.f_back
+        return False
 
     def returned(self, t: Task, h: Held | None, p: Held, result: Any) -> Any:
         """The method returned."""
@@ -620,6 +665,17 @@ def begin(site: Site, t: Task, args: Args) -> Call:
     return call
 
 
+def tell(what: str, obj: Any) -> None:
+    """Never sleeps.  The kernel is about to do ``what`` to ``obj``: let those know who watch the
+    methods that run in this task.
+    """
+    link = K.cur.held
+    while link is not None:
+        if isinstance(link[0], Call) and what in link[0].listeners:
+            link[0].listeners[what](obj)
+        link = link[1]
+
+
 def running_call(t: Task, method: str) -> Call | None:
     """Never sleeps.  The innermost running call of ``TABLE.METHOD`` with its own pin, or None."""
     link = t.held
@@ -668,14 +724,14 @@ def _unpromised(site: Site, t: Task, lock: Any) -> Clause | None:
     """The clause that says a method may not rely on ``lock``, unless the method took it itself."""
     link = t.held
     while link is not None and not link[0].is_pin:
-        if link[0] is lock:
+        if _is_part(link[0], lock):
             return None
         link = link[1]
     args = _arguments_of(site)
     for clause in site.method.of(Kind.UNPROMISED, Kind.NOT_HELD) if args is not None else ():
         if clause.path is not None and _is_at(clause.path, lock, args or {}):
             return clause
-    return None
+    return next(iter(site.method.of(Kind.ALONE)), None)
 
 
 # -- oops ------------------------------------------------------------------------------------------

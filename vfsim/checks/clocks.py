@@ -1,29 +1,24 @@
-"""What came before what: vector clocks, and the operations that order tasks.
-
-Two operations are ordered if they are of one task, or if something leads from the one to the other:
-a lock released and then taken, a wake-up, a task or interrupt started, a grace period that waited.
-What nothing orders could as well have happened the other way round, or at once.
-
-A task's life is cut into epochs, a new one whenever something of it becomes visible to others
-(`publish`).  An `Epoch` has a number and knows which epochs of others came before it (``seen``).
-What others learn is an epoch that has ended and never changes; ``task.epoch`` is the one that goes
-on, known to nobody else.  So "did that come before me?" is one dictionary lookup, and taking a lock
-that one released oneself costs nothing.  Source: Flanagan and Freund, "FastTrack" (PLDI 2009).
+"""The operations that order tasks, for the vector clocks of `vfsim.checks.epochs`.
 
 =======================================  =========================================================
 what orders                              what before it            what after it
 =======================================  =========================================================
 locks, bits, seqcounts                   release, `write_end`      acquire, `read_begin`
-reader/writer semaphores                 `up_read`                 `down_write` only
+reader/writer locks and semaphores       the end of reading        taking it for writing only
+holds given away                         disown                    adopt
 wait queues, completions, `wake`         wake-up                   the end of the wait
 `LockRef`                                put                       taking its lock
 spawn; post_irq, raise_softirq, timer    the call                  the first step of the new one
+`smp_call_function_single` and others    the call; the function    the function; the wait's end
+works                                    queueing, its last run    the start of the work
+                                         its end                   flush, cancel, destroy
 handlers of one kind on one CPU          the end of one            the start of the next
 interrupts (softirqs) off                coming on                 a handler's start on that CPU
                                          a handler's end           going off on that CPU
-grace periods                            all that was done before  `synchronize_rcu`, the callback
+grace periods, of all flavours           all that was done before  `synchronize_rcu`, the callback
                                          they began; the sections
                                          that they waited for
+                                         a callback                `rcu_barrier`
 `smp_store_release` on a field           the store                 `smp_load_acquire` of it
 a run of the machine                     everything                everything in the next run
 =======================================  =========================================================
@@ -41,22 +36,36 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from vfsim.checks import windows
-from vfsim.checks.history import holds
-from vfsim.locks import rcu
+from vfsim.checks import starts, windows
+from vfsim.checks.epochs import (
+    CLOCKS,
+    READERS,
+    Epoch,
+    acquire,
+    add,
+    everything,
+    learn,
+    merged,
+    publish,
+    release,
+)
+from vfsim.checks.starts import coming_on, handlers_before
+from vfsim.locks import rcu, rcu_flavours, srcu
 from vfsim.locks.bitlock import BitLock, SleepBit
 from vfsim.locks.completion import Completion
 from vfsim.locks.lockref import LockRef
 from vfsim.locks.mutex import Mutex
+from vfsim.locks.percpu_rwsem import PerCpuRwSem
+from vfsim.locks.rcu_flavours import BhGracePeriod, SchedGracePeriod
+from vfsim.locks.rwlock import RwLock
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.seqlock import SeqCount
 from vfsim.locks.spinlock import SpinLock
+from vfsim.locks.srcu import SrcuGracePeriod
 from vfsim.locks.waitqueue import WaitQueue
-from vfsim.sim import cpu
-from vfsim.sim.context import BH_OFF, IRQ, IRQ_OFF
-from vfsim.sim.machine import Machine, Timer
+from vfsim.locks.ww_mutex import WwMutex
+from vfsim.sim.context import BH, IRQ, RCU_BH, RCU_SCHED
 from vfsim.sim.state import K
-from vfsim.sim.task import BLOCKED, HARDIRQ, SOFTIRQ, SPINNING, TASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,292 +74,74 @@ if TYPE_CHECKING:
 
     Fn = Callable[..., Any]
 
+OFF = IRQ | BH
 
-class Epoch:
-    """A stretch of one task's life between two moments at which others may learn of it.
 
-    Attributes:
-        who: the task, or the `Chain` of handlers; None for a sum of several epochs.
-        n: its number.
-        seen: the last epoch of everybody else that came before it.
-    """
+# -- spinlocks -------------------------------------------------------------------------------------
 
-    __slots__ = ("n", "seen", "who")
 
-    def __init__(self, who: Any, n: int, seen: dict[Any, int]) -> None:
-        self.who = who
-        self.n = n
-        self.seen = seen
-
-    def after(self, other: Epoch) -> bool:
-        """Never sleeps.  Whether what was done in ``other`` came before this."""
-        return other.who is self.who or self.seen.get(other.who, -1) >= other.n
-
-
-class Chain:
-    """The handlers of one kind on one CPU, which follow each other like the steps of one task."""
-
-    __slots__ = ("last",)
-
-    def __init__(self) -> None:
-        self.last = Epoch(self, 0, {})
-
-
-CLOCKS: dict[Any, Epoch] = {}
-"""What was published through an object last: a lock, a queue, a field that orders."""
-READERS: dict[Any, Epoch] = {}
-"""What the readers of a semaphore have published since it was last written."""
-_chains: dict[tuple[int, int], Chain] = {}
-_posts: dict[Any, Epoch] = {}  # by handler or timer: what came before it was made
-_ended: dict[Any, int] = {}  # the last epochs of tasks that have ended
-
-
-def begin(machine: Machine) -> None:
-    """A machine begins to run: nothing has happened yet.
-
-    Everything was still until now, so all that was done in earlier runs came before all that
-    follows, and need not be remembered.
-    """
-    for table in (CLOCKS, READERS, _chains, _posts, _ended):
-        table.clear()
-    for task in machine.tasks:
-        if task.kind == TASK:
-            task.epoch = Epoch(task, 0, {})
-
-
-def everything(machine: Machine) -> Epoch:
-    """Never sleeps.  The sum of all that tasks and handlers did until now."""
-    seen = dict(_ended)
-    for chain in _chains.values():
-        seen[chain] = chain.last.n
-    for task in machine.tasks:
-        if task.epoch is not None:
-            ended = publish(task)
-            seen[ended.who] = ended.n
-    return Epoch(None, 0, seen)
-
-
-def publish(task: Task) -> Epoch:
-    """Never sleeps.  End the task's epoch: what it did so far, for others to learn."""
-    ended: Epoch = task.epoch
-    task.epoch = Epoch(ended.who, ended.n + 1, ended.seen)
-    return ended
-
-
-def learn(task: Task, epoch: Epoch) -> None:
-    """Never sleeps.  What was published came before all that the task does from now on."""
-    mine: Epoch = task.epoch
-    if epoch.who is mine.who or mine.seen.get(epoch.who, -1) >= epoch.n:
-        return
-    mine.seen = merged(mine, epoch, keep=False).seen
-    mine.seen.pop(mine.who, None)
-
-
-def merged(one: Epoch, other: Epoch, keep: bool = True) -> Epoch:
-    """Never sleeps.  The sum of two epochs; without ``keep``, of what ``one`` saw and the other."""
-    seen = dict(one.seen)
-    for who, n in other.seen.items():
-        if seen.get(who, -1) < n:
-            seen[who] = n
-    for epoch in (one, other) if keep else (other,):
-        if epoch.who is not None and seen.get(epoch.who, -1) < epoch.n:
-            seen[epoch.who] = epoch.n
-    return Epoch(None, 0, seen)
-
-
-def release(key: Any) -> None:
-    """Never sleeps.  What the task did so far comes before whoever acquires ``key`` next."""
-    t = K.cur
-    if t.epoch is not None:
-        CLOCKS[key] = publish(t)
-
-
-def add(table: dict[Any, Epoch], key: Any) -> None:
-    """Never sleeps.  As `release`, beside what others released."""
-    t = K.cur
-    if t.epoch is not None:
-        mine = publish(t)
-        before = table.get(key)
-        table[key] = mine if before is None or mine.after(before) else merged(before, mine)
-
-
-def acquire(key: Any) -> None:
-    """Never sleeps.  What was released through ``key`` comes before what the task does next."""
-    e = CLOCKS.get(key)
-    if e is not None:
-        t = K.cur
-        mine = t.epoch
-        if mine is not None and e.who is not mine.who and mine.seen.get(e.who, -1) < e.n:
-            learn(t, e)
-
-
-# -- tasks and handlers ----------------------------------------------------------------------------
-
-
-def _spawn(original: Fn) -> Fn:
-    def spawn(self: Machine, *args: Any, **how: Any) -> Task:
-        task: Task = original(self, *args, **how)
-        creator = K.cur
-        if creator.epoch is not None:
-            task.epoch = Epoch(task, 0, merged(_NOTHING, publish(creator)).seen)
-        return task
-
-    return spawn
-
-
-_NOTHING = Epoch(None, 0, {})
-
-
-def _post(original: Fn) -> Fn:
-    def post(self: Machine, *args: Any) -> None:
-        original(self, *args)
-        if K.cur.epoch is not None:
-            _posts[self.tasks[-1]] = publish(K.cur)
-
-    return post
-
-
-def _timer(original: Fn) -> Fn:
-    def timer(self: Machine, *args: Any) -> Timer:
-        made: Timer = original(self, *args)
-        if K.cur.epoch is not None:
-            _posts[made] = publish(K.cur)
-        return made
-
-    return timer
-
-
-def _expire(original: Fn) -> Fn:
-    def expire(self: Timer) -> None:
-        original(self)
-        before = _posts.pop(self, None)
-        if before is not None:
-            _posts[self.machine.tasks[-1]] = before
-
-    return expire
-
-
-def _start(original: Fn) -> Fn:
-    def start(self: Machine, task: Task, worker: Any = None) -> bool:
-        started: bool = original(self, task, worker)
-        if started and task.kind != TASK:
-            at = task.cpu.index
-            last = _chains.setdefault((at, task.kind), Chain()).last
-            task.epoch = Epoch(last.who, last.n + 1, last.seen)
-            for before in (
-                _posts.pop(task, None),
-                CLOCKS.get(("irq", at)),
-                CLOCKS.get(("bh", at)) if task.kind == SOFTIRQ else None,
-            ):
-                if before is not None:
-                    learn(task, before)
-        return started
-
-    return start
-
-
-def _retire(original: Fn) -> Fn:
-    def retire(self: Machine, task: Task) -> None:
-        if task.epoch is not None:
-            ended = publish(task)
-            if task.kind == TASK:
-                _ended[task] = ended.n
-            else:
-                ended.who.last = ended
-        original(self, task)
-
-    return retire
-
-
-def _wake(original: Fn) -> Fn:
-    def wake(self: Machine, task: Task) -> None:
-        state = task.state
-        waker = K.cur
-        if (
-            (state is BLOCKED or state is SPINNING)
-            and waker.epoch is not None
-            and not _ticking[0]
-            and task.epoch is not None
-        ):
-            learn(task, publish(waker))
-        original(self, task)
-
-    return wake
-
-
-def _tick(original: Fn) -> Fn:
-    def tick(self: Machine) -> bool:
-        _ticking[0] = True
-        try:
-            return original(self)  # type: ignore[no-any-return]
-        finally:
-            _ticking[0] = False
-
-    return tick
-
-
-_ticking = [False]
-"""Time passes: whoever is woken now was woken by the clock, not by who happens to be current."""
-
-
-# -- interrupts ------------------------------------------------------------------------------------
-
-
-def _handlers_before(soft_only: bool = False) -> None:
-    """What handlers of this CPU did came before: they are kept away from now on."""
-    t = K.cur
-    if _chains and t.epoch is not None:
-        for kind in (SOFTIRQ,) if soft_only else (SOFTIRQ, HARDIRQ):
-            chain = _chains.get((t.cpu.index, kind))
-            if chain is not None:
-                learn(t, chain.last)
-
-
-def _coming_on() -> None:
-    """What was done while handlers of this CPU were kept away comes before the next of them."""
-    t = K.cur
-    if t.epoch is not None:
-        if t.ctx.irqs_off:
-            add(CLOCKS, ("irq", t.cpu.index))
-        elif t.ctx.bh_off:
-            add(CLOCKS, ("bh", t.cpu.index))
-
-
-def _push(original: Fn) -> Fn:
-    def push(entry: Any) -> None:
-        original(entry)
-        if entry is IRQ_OFF or entry is BH_OFF:
-            _handlers_before(entry is BH_OFF)
-
-    return push
-
-
-def _pop(original: Fn) -> Fn:
-    def pop(entry: Any) -> None:
-        if (entry is IRQ_OFF or entry is BH_OFF) and holds(K.cur.held, entry):
-            _coming_on()
-        original(entry)
-
-    return pop
+def _kept_away(mode: int) -> None:
+    """A lock was taken together with interrupts (softirqs) off."""
+    if mode & OFF:
+        handlers_before(soft_only=not mode & IRQ)
 
 
 def _take(original: Fn) -> Fn:
     def take(self: SpinLock, mode: int) -> None:
         original(self, mode)
         acquire(self)
-        _handlers_before(soft_only=not mode & IRQ)
+        _kept_away(mode)
 
     return take
 
 
+def _try(original: Fn) -> Fn:
+    def attempt(self: SpinLock, mode: int) -> bool:
+        taken: bool = original(self, mode)
+        if taken:
+            acquire(self)
+            _kept_away(mode)
+        return taken
+
+    return attempt
+
+
 def _untake(original: Fn) -> Fn:
-    def untake(self: SpinLock) -> None:
+    def untake(self: Any) -> None:
         if self.owner is K.cur:
             release(self)
-            _coming_on()
+            coming_on()
         original(self)
 
     return untake
+
+
+def _read(original: Fn) -> Fn:
+    def read(self: RwLock, mode: int) -> None:
+        original(self, mode)
+        acquire(self)
+        _kept_away(mode)
+
+    return read
+
+
+def _write(original: Fn) -> Fn:
+    def write(self: RwLock, mode: int) -> None:
+        original(self, mode)
+        _alone(self)
+        _kept_away(mode)
+
+    return write
+
+
+def _read_unlock(original: Fn) -> Fn:
+    def read_unlock(self: RwLock) -> None:
+        if K.cur in self.readers:
+            add(READERS, self)
+            coming_on()
+        original(self)
+
+    return read_unlock
 
 
 # -- locks -----------------------------------------------------------------------------------------
@@ -370,13 +161,13 @@ def _acquires(original: Fn) -> Fn:
 
 
 def _releases(original: Fn) -> Fn:
-    def releases(self: Any) -> None:
+    def releases(self: Any, *args: Any) -> None:
         t = K.cur
         e = t.epoch
         if e is not None and self.owner is t:
             CLOCKS[self] = e
             t.epoch = Epoch(e.who, e.n + 1, e.seen)
-        original(self)
+        original(self, *args)
 
     return releases
 
@@ -402,25 +193,47 @@ def _then_acquires(original: Fn) -> Fn:
 
 
 def _down_write(original: Fn) -> Fn:
-    def down_write(self: RwSem, *args: Any) -> Any:
+    def down_write(self: Any, *args: Any) -> Any:
         result = original(self, *args)
         if result is not False:
-            acquire(self)
-            readers = READERS.pop(self, None)
-            if readers is not None and K.cur.epoch is not None:
-                learn(K.cur, readers)
+            _alone(self)
         return result
 
     return down_write
 
 
+def _alone(sem: Any) -> None:
+    """It was taken for writing: writers came before, and readers."""
+    acquire(sem)
+    readers = READERS.pop(sem, None)
+    if readers is not None and K.cur.epoch is not None:
+        learn(K.cur, readers)
+
+
 def _up_read(original: Fn) -> Fn:
-    def up_read(self: RwSem) -> None:
+    def up_read(self: Any) -> None:
         if K.cur in self.readers:
             add(READERS, self)
         original(self)
 
     return up_read
+
+
+def _disown_read(original: Fn) -> Fn:
+    def disown_read(self: PerCpuRwSem) -> None:
+        if K.cur in self.readers:
+            add(CLOCKS, ("disowned", self))
+        original(self)
+
+    return disown_read
+
+
+def _adopt_read(original: Fn) -> Fn:
+    def adopt_read(self: PerCpuRwSem) -> None:
+        original(self)
+        acquire(("disowned", self))
+
+    return adopt_read
 
 
 def _put(original: Fn) -> Fn:
@@ -468,7 +281,7 @@ def _try_wait(original: Fn) -> Fn:
 
 
 def _period(original: Fn) -> Fn:
-    def period(self: rcu.GracePeriod, fn: Any, args: Any) -> None:
+    def period(self: rcu.GracePeriod, fn: Any = None, args: Any = ()) -> None:
         original(self, fn, args)
         if K.cur.epoch is None:
             return
@@ -479,61 +292,84 @@ def _period(original: Fn) -> Fn:
     return period
 
 
-def _left(original: Fn) -> Fn:
-    def left(t: Task) -> None:
-        for period in t.rcu_waits or ():
-            add(CLOCKS, period)
-        original(t)
+def _forget(original: Fn) -> Fn:
+    def forget(self: rcu.GracePeriod, task: Task) -> None:
+        if task.epoch is not None:
+            _sum_up(self, publish(task))
+        original(self, task)
+
+    return forget
+
+
+def _left_domain(original: Fn) -> Fn:
+    """Of a task that is in several sections of a domain each has an end."""
+
+    def left(self: SrcuGracePeriod, task: Task) -> bool:
+        if task.epoch is not None:
+            _sum_up(self, publish(task))
+        return original(self, task)  # type: ignore[no-any-return]
 
     return left
 
 
+def _sum_up(period: rcu.GracePeriod, ended: Epoch) -> None:
+    before = CLOCKS.get(period)
+    CLOCKS[period] = ended if before is None else merged(before, ended)
+
+
 def _end(original: Fn) -> Fn:
-    def end(self: rcu.GracePeriod, machine: Machine) -> None:
+    def end(self: rcu.GracePeriod) -> None:
         before = CLOCKS.get(self)
         if self.waiter is not None and before is not None:
             learn(self.waiter, before)
-        original(self, machine)
+        original(self)
 
     return end
+
+
+_FLAVOURS = {
+    rcu.SECTION: rcu.GracePeriod,
+    RCU_BH: BhGracePeriod,
+    RCU_SCHED: SchedGracePeriod,
+}
+"""By what their scheduling points name; a domain names itself."""
 
 
 def _call(original: Fn) -> Fn:
     def call(self: rcu.GracePeriod) -> None:
         acquire(self)
-        acquire("rcu callbacks")  # so that `rcu_barrier` learns of all of them from the last
         original(self)
-        add(CLOCKS, "rcu callbacks")
+        add(CLOCKS, ("callbacks", getattr(self, "domain", type(self))))
 
     return call
 
 
 def _barrier(original: Fn) -> Fn:
-    def barrier(self: Any, pending: Any, waiter: Any) -> None:
-        original(self, pending, waiter)
-        acquire("rcu callbacks")
+    def await_callbacks(pending: Any, kind: str, obj: Any) -> None:
+        original(pending, kind, obj)
+        acquire(("callbacks", _FLAVOURS.get(obj, obj)))
 
-    return barrier
+    return await_callbacks
 
 
 # -- the tables ------------------------------------------------------------------------------------
 
 HOOKS: list[tuple[Any, str, Callable[[Fn], Fn]]] = [
-    (Machine, "spawn", _spawn),
-    (Machine, "_post", _post),
-    (Machine, "_start", _start),
-    (Machine, "_retire", _retire),
-    (Machine, "wake", _wake),
-    (Machine, "tick", _tick),
-    (Machine, "timer", _timer),
-    (Timer, "expire", _expire),
-    (cpu, "push", _push),
-    (cpu, "pop", _pop),
+    *starts.HOOKS,
     (SpinLock, "_take", _take),
+    (SpinLock, "_try", _try),
     (SpinLock, "_unlock", _untake),
+    (RwLock, "_read", _read),
+    (RwLock, "_write", _write),
+    (RwLock, "read_trylock", _then_acquires),
+    (RwLock, "write_trylock", _down_write),
+    (RwLock, "_read_unlock", _read_unlock),
+    (RwLock, "_write_unlock", _untake),
     *((kind, "lock", _acquires) for kind in (Mutex, SpinLock, BitLock, SleepBit)),
     *((kind, "trylock", _then_acquires) for kind in (Mutex, SpinLock, BitLock, SleepBit)),
     *((kind, "unlock", _releases) for kind in (Mutex, SpinLock, BitLock)),
+    (Mutex, "lock_nest_lock", _then_acquires),
+    (WwMutex, "lock", _then_acquires),
     (SleepBit, "unlock", _adds),
     (SleepBit, "disown", _adds),
     (SleepBit, "adopt", _then_acquires),
@@ -545,6 +381,15 @@ HOOKS: list[tuple[Any, str, Callable[[Fn], Fn]]] = [
     (RwSem, "up_write", _releases),
     (RwSem, "downgrade_write", _releases),
     (RwSem, "up_read", _up_read),
+    (PerCpuRwSem, "down_write", _down_write),
+    (PerCpuRwSem, "down_read", _then_acquires),
+    (PerCpuRwSem, "down_read_trylock", _then_acquires),
+    (PerCpuRwSem, "up_write", _releases),
+    (PerCpuRwSem, "up_read", _up_read),
+    (PerCpuRwSem, "disown", _releases),
+    (PerCpuRwSem, "adopt", _down_write),
+    (PerCpuRwSem, "disown_read", _disown_read),
+    (PerCpuRwSem, "adopt_read", _adopt_read),
     (SeqCount, "read_begin", _read_begin),
     (SeqCount, "raw_begin", _read_begin),
     (SeqCount, "read_retry", _read_retry),
@@ -560,10 +405,11 @@ HOOKS: list[tuple[Any, str, Callable[[Fn], Fn]]] = [
     (WaitQueue, "wake_now", _adds),
     (Completion, "try_wait", _try_wait),
     (rcu.GracePeriod, "__init__", _period),
+    (rcu.GracePeriod, "forget", _forget),
     (rcu.GracePeriod, "end", _end),
     (rcu.GracePeriod, "call", _call),
-    (rcu, "_left", _left),
-    (rcu._Barrier, "__init__", _barrier),
+    (SrcuGracePeriod, "left", _left_domain),
+    *((module, "await_callbacks", _barrier) for module in (rcu, rcu_flavours, srcu)),
 ]
 """(class or module, name of the method, what makes the one that keeps the clocks).
 

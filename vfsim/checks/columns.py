@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 WIDTH = 100
 MAX_ROWS = 60
 _HEAD = 10  # rows kept from the beginning of a story that is cut
+_NEAR = 3  # rows kept before and after one that is marked
 _MAX_COLUMNS = 4
 _TIME = 9
 _GAP = 2
 _DEEPEST = 5
 
 OTHERS = "others"
+MARK = ">>"
 
 
 @attrs.define
@@ -43,6 +45,8 @@ class Row:
         time: simulated ns.  task: whose column ("" across all).  depth: locks held.
         about: the label of what it was done to.
         noise: 0 for what tells the story, 1 for other work of the kernel, 2 for its small steps.
+        number: of the event in the trace.
+        marked: it is what a sentence above the columns speaks of.
     """
 
     time: int
@@ -51,6 +55,8 @@ class Row:
     depth: int = 0
     about: str = ""
     noise: int = 0
+    number: int = -1
+    marked: bool = False
 
 
 # -- from events to rows ---------------------------------------------------------------------------
@@ -58,12 +64,14 @@ class Row:
 _ENTER = {
     "mutex": "lock",
     "rwsem": "down_write",
+    "percpu_rwsem": "down_write",
+    "srcu": "srcu_read_lock",
     "spinlock": "spin_lock",
     "bitlock": "bit_lock",
     "sleepbit": "lock",
     "seqcount": "write_seq",
 }
-_ENTER_SHARED = {"rwsem": "down_read", "seqcount": "read_seq"}
+_ENTER_SHARED = {"rwsem": "down_read", "percpu_rwsem": "down_read", "seqcount": "read_seq"}
 
 _RELEASE = (
     "unlock",
@@ -73,12 +81,14 @@ _RELEASE = (
     "bit_unlock",
     "downgrade_write",
     "seq_end",
+    "srcu_read_unlock",
 )
 
 _ANNOUNCED = (
     "lock",
     "down_write",
     "down_read",
+    "srcu_read_lock",
     "spin_lock",
     "bit_lock",
     "seq_begin",
@@ -107,12 +117,17 @@ _PLAIN = {
 
 _GIVES_UP = ("blocks", "spins", "exit")
 
-_HIDDEN = ("unlocking", "irq on", "bh on", "preempt on", "rcu_read_lock", "resched", "yield")
+_HIDDEN = (
+    "unlocking", "irq on", "bh on", "preempt on", "rcu_read_lock", "resched", "yield", "work",
+    "queue_work", "flush",
+)  # fmt: skip
 
 
 def rows_of(trace: Trace, upto: int | None = None) -> list[Row]:
     """The story up to an event's number (inclusive), or to the end."""
-    events = [e for e in trace.events[: None if upto is None else upto + 1] if e.kind != "woken"]
+    told_of = trace.events[: None if upto is None else upto + 1]
+    numbers = [i for i, e in enumerate(told_of) if e.kind != "woken"]
+    events = [told_of[i] for i in numbers]
     rows: list[Row] = []
     last: dict[str, Event] = {}
     following = _next_of_task(events)
@@ -136,9 +151,10 @@ def rows_of(trace: Trace, upto: int | None = None) -> list[Row]:
         if running not in ("", who) and running in last and last[running].kind not in _GIVES_UP:
             rows.append(Row(event.time, running, "(switch)", _depth(last[running].held)))
         running = who
-        noise = _noise(event)
-        rows += [Row(event.time, who, text, depth, event.obj, noise) for text, depth in told[-1:]]
-        rows[-1:-1] = [Row(event.time, who, text, depth) for text, depth in told[:-1]]
+        noise = noise_of(event)
+        rows += [Row(event.time, who, text, depth) for text, depth in told[:-1]]
+        text, depth = told[-1]
+        rows.append(Row(event.time, who, text, depth, event.obj, noise, numbers[i]))
     return _squeezed(rows)
 
 
@@ -168,7 +184,7 @@ _WORK = (
 )
 
 
-def _noise(event: Event) -> int:
+def noise_of(event: Event) -> int:
     """How much of a distraction an event is: what the filesystem or a test does itself is none."""
     if event.kind in _STORY or not event.where.startswith("vfsim/"):
         return 0
@@ -212,6 +228,11 @@ def _called(event: Event, before: Event | None) -> Iterator[tuple[str, int]]:
         same += 1
     for name in now[same:]:
         yield f"{name}:", _depth(event.held)
+
+
+def said(event: Event) -> str:
+    """An operation as its row has it, or "" if it gets none."""
+    return _text(event, None)
 
 
 def _text(event: Event, after: Event | None) -> str:
@@ -298,16 +319,18 @@ def render(
     max_rows: int = MAX_ROWS,
     width: int = WIDTH,
     about: str = "",
+    marks: Sequence[int] = (),
 ) -> list[str]:
     """The story as lines, at most ``width`` wide.
 
     Args:
         upto: the number of the event at which it ends.
         about: a text; what it mentions is never left out as a detail.
+        marks: numbers of events whose rows begin with `MARK` and are never left out.
     """
-    rows, left_out = _quieted(
-        _from_last_phase(rows_of(trace, upto)), max_rows, _matters(trace, upto, about)
-    )
+    told = _from_last_phase(rows_of(trace, upto))
+    _mark(trace, told, marks)
+    rows, left_out = _quieted(told, max_rows, _matters(trace, upto, about))
     names = {e.task_id: e.task for e in trace.events if e.task_id}
     columns = _columns(rows)
     shown = [names.get(c, c) for c in columns]
@@ -324,12 +347,24 @@ def render(
             continue
         here = row.task if row.task in columns else OTHERS
         text = row.text if here != OTHERS else f"{names[row.task]}: {row.text}"
+        text = f"{MARK} {text}" if row.marked else text
         cells = ["" if c != here else _fit("  " * row.depth + text, each) for c in columns]
         lines.append(_line(time if time != clock else "", cells, each))
         clock = time
     if left_out:
         lines.append(f"{'':{_TIME}}({left_out:,} small steps of the kernel are not shown)")
     return lines
+
+
+def _mark(trace: Trace, rows: list[Row], marks: Sequence[int]) -> None:
+    """Mark the row of each event, or the next of its task if it has none of its own."""
+    for mark in marks:
+        who = trace.events[mark].task_id
+        for row in rows:
+            if row.task == who and row.number >= mark:
+                row.marked = True
+                row.noise = 0
+                break
 
 
 def _from_last_phase(rows: list[Row]) -> list[Row]:
@@ -402,12 +437,19 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 def _cut(rows: list[Row], most: int) -> list[Row]:
     if len(rows) <= most:
         return rows
-    left_out = len(rows) - most
-    return [
-        *rows[:_HEAD],
-        Row(rows[_HEAD].time, "", f"{left_out:,} rows left out"),
-        *rows[_HEAD + left_out :],
-    ]
+    near = {n for i, row in enumerate(rows) if row.marked for n in range(i - _NEAR, i + _NEAR + 1)}
+    tail = len(rows) - max(0, most - _HEAD - len(near))
+    kept: list[Row] = []
+    gap = 0
+    for i, row in enumerate(rows):
+        if _HEAD <= i < tail and i not in near:
+            gap += 1
+            continue
+        if gap:
+            kept.append(Row(row.time, "", f"{gap:,} rows left out"))
+            gap = 0
+        kept.append(row)
+    return kept
 
 
 def _line(time: str, cells: Sequence[str], each: int) -> str:

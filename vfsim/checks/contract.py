@@ -398,6 +398,7 @@ _WORDS = {
     Kind.EXPECTS: "expects",
     Kind.NO_RCU: "rcu-walk",
     Kind.UNPROMISED: "not_promised",
+    Kind.ALONE: "promises_no_lock",
 }
 
 
@@ -763,10 +764,10 @@ def checked(table: type[Operations], name: str, fn: Callable[..., Any]) -> Calla
     """A plain function under the contract of a method: for single function pointers.
 
     ``checked(BufferHeadOperations, "b_end_io", end_io)`` is ``end_io`` with both sides of each call
-    checked.  The same function gives the same result, so it may be asked for each time.
+    checked, or not, while checks are off.  Ask for it each time.
     """
-    cached = _functions.get((table, name, fn))
-    if cached is None:
+    holder = FUNCTIONS.get((table, name, fn))
+    if holder is None:
         method = methods_of(table)[name]
         _plain(fn.__qualname__, fn)
 
@@ -782,11 +783,10 @@ def checked(table: type[Operations], name: str, fn: Callable[..., Any]) -> Calla
                 f"{fn.__qualname__}{inspect.signature(fn)}: the parameters of {method.id} are "
                 f"({', '.join(method.params)}); keep their names and order ({method.declared_at})"
             )
-        holder = OperationsType(
-            fn.__qualname__, (table,), {"__module__": fn.__module__, name: bound}
-        )
-        cached = _functions[table, name, fn] = getattr(holder(), name)
-    return cached
+        cls = OperationsType(fn.__qualname__, (table,), {"__module__": fn.__module__, name: bound})
+        holder = FUNCTIONS[table, name, fn] = cls()
+    return getattr(holder, name)  # type: ignore[no-any-return]
 
 
-_functions: dict[tuple[type, str, Callable[..., Any]], Callable[..., Any]] = {}
+FUNCTIONS: dict[tuple[type, str, Callable[..., Any]], Any] = {}
+"""The objects that `checked` has made so far: each has one method."""

@@ -9,9 +9,10 @@ have counted.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
-from vfsim.checks.contract import TABLES, methods_of
+from vfsim.checks.contract import FUNCTIONS, TABLES, methods_of
 from vfsim.checks.rules import RULES
 
 if TYPE_CHECKING:
@@ -48,6 +49,27 @@ def difference(after: Counts, before: Counts) -> Counts:
             "operations classes were made while counting: make them at the top of a file"
         )
     return [a - b for a, b in zip(after, before, strict=True)]
+
+
+@contextlib.contextmanager
+def uncounted() -> Iterator[None]:
+    """What happens inside counts for nothing, and operations classes made inside are forgotten.
+
+    For classes that are broken on purpose, for replays, and for whatever else is no search.
+    """
+    methods = [m for cls in TABLES.values() for m in methods_of(cls).values()]
+    known = [len(m.sites) for m in methods]
+    functions = len(FUNCTIONS)
+    before = counts()
+    try:
+        yield
+    finally:
+        for method, n in zip(methods, known, strict=True):
+            del method.sites[n:]
+        for key in list(FUNCTIONS)[functions:]:
+            del FUNCTIONS[key]
+        for (owner, name), n in zip(_counters(), before, strict=True):
+            setattr(owner, name, n)
 
 
 def add_counts(more: Counts) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from vfsim.checks import calls, waits
 from vfsim.checks.blame import KERNEL, Culprit, blame, owner_of_child, place
 from vfsim.checks.history import chain, is_lock, quietly, spelled, stack_of, syscall, taken
-from vfsim.checks.lockdep import Lockdep, followed
+from vfsim.checks.lockdep import DEFAULT, Lockdep, Rules, followed
 from vfsim.checks.races import RACES
 from vfsim.sim.context import IRQ
 from vfsim.sim.errors import KernelBug, Violation
@@ -45,22 +45,25 @@ class KernelJudge(Judge):
     """The judge of one world: make a new one for each machine.
 
     Args:
+        rules: which generation of lockdep to follow.
         races: whether accesses to declared fields are looked at.
     """
 
     lockdep: Lockdep
 
-    def __init__(self, races: bool = False) -> None:
+    def __init__(self, rules: Rules = DEFAULT, races: bool = False) -> None:
+        self.rules = rules
         self.races = races
 
     def start(self, machine: Machine) -> None:
         """A world begins."""
         if self.races:
             machine.access = RACES
-        self.lockdep = Lockdep(machine)
+        self.lockdep = Lockdep(machine, self.rules)
         self.findings: list[Finding] = self.lockdep.findings
         self.entering = self.lockdep.entering  # type: ignore[method-assign]
         self.exposed = self.lockdep.exposed  # type: ignore[method-assign]
+        self.further = self.lockdep.further  # type: ignore[method-assign]
 
     # -- sleeping and waiting ----------------------------------------------------------------------
 
@@ -160,6 +163,19 @@ class KernelJudge(Judge):
     def pinned(self, task: Task, lock: Any, pin: Pin) -> None:
         """A method releases a lock that its caller holds, and never promised to."""
         task.machine.violation(calls.released(task, lock, pin))
+
+    def misused(self, task: Task, lock: Any, rule: str, what: str) -> None:
+        """A rule of using a lock is broken, and the lock's state still means something."""
+        machine = task.machine
+        if machine.dead:
+            return
+        self.findings.append((rule, lock.name))
+        culprit = blame(task, sys._getframe(1))
+        violation = Violation(
+            f"lockdep.{rule}", "soft", culprit.owner, culprit.where, f"{task.name} {what}",
+            task.name, (f"it is {lock!r}", *self._held(task)), lock.name,
+        )  # fmt: skip
+        machine.violation(followed(machine, violation))
 
     def corrupt(self, task: Task, obj: Any, what: str) -> None:
         """A lock or counter is in a state that means nothing any more.  Ends the world."""

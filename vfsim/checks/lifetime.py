@@ -103,6 +103,11 @@ def is_freed(obj: Any) -> bool:
     return type(obj) in _LIVING
 
 
+def freed_by(obj: Any) -> str:
+    """Never sleeps.  The name of the task that freed an object, or "" if it lives."""
+    return _grave(K.machine, obj).who if is_freed(obj) else ""
+
+
 def _grave(machine: Machine, obj: Any) -> Grave:
     graves: dict[Any, Grave] = machine.data.get(_GRAVES, {})
     found = graves.get(obj)

@@ -5,10 +5,12 @@ classes, modes and interrupt states. The verdicts:
 
 =================== ==============================================================================
 recursion           a class is taken that the task holds (same subclass), unless both sides may
-                    read recursively
+                    read recursively or a nest lock keeps those apart who do so
 circular            taking B inside A, when this world has seen a chain of orders from B to A
 irq-inversion       an interrupt takes a class that leads to one held elsewhere with interrupts on
 sleep-in-atomic     a lock that may sleep is taken where nothing may (`vfsim.checks.judge` says it)
+instance-order      a further lock of a class is taken against `vfsim.checks.instances`
+wait-context        a spinlock is taken where only raw ones may be (``Rules(raw_nesting=True)``)
 =================== ==============================================================================
 
 A trylock waits for nobody, so it gets no order from what is held, but what is taken inside it does.
@@ -28,20 +30,20 @@ import attrs
 
 from vfsim.checks.blame import KERNEL, Culprit, blame, owner_of, short
 from vfsim.checks.history import calls, chain, holds, mode, taken
-from vfsim.checks.orders import (
+from vfsim.checks.instances import out_of_order, whose
+from vfsim.checks.orders import Known, Order
+from vfsim.checks.steps import (
     CONTEXTS,
+    DEFAULT,
     HARD,
     Edge,
-    Known,
-    Order,
+    Rules,
     Step,
-    entry_step,
-    exposure_step,
     identity,
     name_of,
     nest,
 )
-from vfsim.sim.context import CLASS_SHIFT, SHARED, SUBCLASS_SHIFT, TRY, LockClass
+from vfsim.sim.context import CLASS_SHIFT, SHARED, SUBCLASS_SHIFT, TRY, LockClass, key_name
 from vfsim.sim.errors import Violation
 from vfsim.sim.state import K
 from vfsim.sim.trace import is_engine
@@ -55,8 +57,8 @@ if TYPE_CHECKING:
 
 Finding = tuple[str, ...]
 
-KNOWN = Known()
-"""What every world of this process has shown so far."""
+KNOWN: dict[Rules, Known] = {}
+"""What every world of this process has shown so far, by the rules it was judged by."""
 
 
 class Entry(NamedTuple):
@@ -78,18 +80,23 @@ class Entry(NamedTuple):
 class Lockdep:
     """The order checker of one world.
 
+    Args:
+        rules: which generation of lockdep to follow.
+
     Attributes:
         entries: who made each transition first, in order.
         findings: every verdict in words that a program can compare, in order.
+        steps: every transition, in order.
     """
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, rules: Rules = DEFAULT) -> None:
         self.machine = machine
+        self.known = KNOWN.get(rules) or KNOWN.setdefault(rules, Known(rules))
         self.entries: dict[Ctx, Entry] = {}
         self.findings: list[Finding] = []
-        self._steps: list[Step] = []
+        self.steps: list[Step] = []
         self._added = 0
-        self._order = Order()
+        self._order = Order(rules)
 
     # -- the seam ----------------------------------------------------------------------------------
 
@@ -105,33 +112,48 @@ class Lockdep:
         self.entries[found] = Entry(
             lock, task, task.held, code, -1 if trace is None else len(trace.events) - 1
         )
-        step = KNOWN.entries.get(found)
-        if step is None:
-            step = KNOWN.entries[found] = entry_step(found)
-        self._steps.append(step)
+        step = self.known.entry(found)
+        self.steps.append(step)
         if node.nosleep and LockClass.all[key >> CLASS_SHIFT].sleeps and not key & TRY:
             self.machine.judge.sleeping(task, lock)
         if step.again is not None:
             self._recursion(task, step, lock)
-        if (step.epoch != KNOWN.epoch and not KNOWN.look(step)) or not step.clean:
+        if step.forbids is not None:
+            self._too_deep(task, step)
+        if (step.epoch != self.known.epoch and not self.known.look(step)) or not step.clean:
             self._judge(step)
 
     def exposed(self, task: Task) -> None:
         """Never sleeps.  Interrupts came back on while a task holds what it took with them off."""
         found = task.ctx
-        step = KNOWN.exposures.get(found)
-        if step is None:
-            step = KNOWN.exposures[found] = exposure_step(found)
-        self._steps.append(step)
-        if not KNOWN.look(step):
+        step = self.known.exposure(found)
+        self.steps.append(step)
+        if not self.known.look(step):
             self._judge(step)
+
+    def further(self, task: Task, key: int, lock: Any) -> None:
+        """Never sleeps.  A further lock of a class is taken: is it the turn of this one?"""
+        found = out_of_order(task, key, lock)
+        if found is None:
+            return
+        outer, why = found
+        name = key_name(key)
+        self.findings.append(("instance-order", identity(key >> SUBCLASS_SHIFT)))
+        lines = [f"{name} is the lock of {whose(lock)!r}"]
+        for held, ctx in chain(task.held, task.ctx):
+            if held is outer:
+                at = self._place(task, held, ctx)
+                lines.append(f"{key_name(ctx.key)} is the lock of {whose(held)!r}{at}")
+        culprit = blame(task, sys._getframe(2))
+        summary = f"{task.name} takes two locks of class {name.partition('/')[0]} in wrong order"
+        self._record("lockdep.instance-order", culprit, f"{summary}: {why}", lines, why)
 
     def _judge(self, step: Step) -> None:
         """The union of all worlds is not sure: decide by this world's own graph."""
         order = self._order
-        for earlier in self._steps[self._added : -1]:
+        for earlier in self.steps[self._added : -1]:
             order.add(earlier)
-        self._added = len(self._steps)
+        self._added = len(self.steps)
         closing, fresh = order.judge(step)
         self.findings += [("circular", identity(e.held), identity(e.new)) for e, _ in closing]
         self.findings += [
@@ -175,6 +197,16 @@ class Lockdep:
             else "while it holds another lock of that class"
         )
         self._record("lockdep.recursion", culprit, f"{task.name} takes {name} {what}", lines, name)
+
+    def _too_deep(self, task: Task, step: Step) -> None:
+        """A lock that sleeps on a real-time kernel is taken where only raw spinlocks may be."""
+        assert step.forbids is not None
+        name, inside = name_of(step.bit), LockClass.all[step.forbids.key >> CLASS_SHIFT].name
+        self.findings.append(("wait-context", identity(step.bit), inside))
+        culprit = blame(task, sys._getframe(2))
+        lines = [f"{name} is a spinlock, which sleeps on a real-time kernel; {inside} forbids that"]
+        summary = f"{task.name} takes {name} inside {inside}"
+        self._record("lockdep.wait-context", culprit, summary, lines, f"{name} {inside}")
 
     def _circular(self, step: Step, edge: Edge, back: list[int]) -> None:
         """An edge closes a cycle.  Tell every edge of it, the closing one first."""
@@ -356,4 +388,4 @@ def _outside(frame: FrameType) -> CodeType:
         frame = frame.f_back
 
 
-__all__ = ["KNOWN", "Entry", "Finding", "Lockdep", "followed", "nest"]
+__all__ = ["DEFAULT", "KNOWN", "Entry", "Finding", "Lockdep", "Rules", "followed", "nest"]

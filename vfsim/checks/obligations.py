@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vfsim.checks.blame import innermost
 from vfsim.checks.rules import RULES
 from vfsim.sim.errors import Violation
 from vfsim.sim.state import K
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from vfsim.checks.contract import Site
     from vfsim.sim.machine import Machine
+    from vfsim.sim.task import Task
 
 _BOOK = "contract.obligations"
 
@@ -38,14 +40,16 @@ class Obligation:
     Attributes:
         what: what must still be done, as "unlock page 3".
         rule: the rule that says so.  site: the method that owes it.
-        task: who called the method.  since: simulated ns.
+        task: who called the method.  caller: what other method that was in, or None.
+        since: simulated ns.
     """
 
     key: Hashable
     what: str
     rule: str
     site: Site
-    task: str
+    task: Task
+    caller: Site | None
     since: int
 
 
@@ -54,17 +58,18 @@ def _book(machine: Machine) -> dict[Hashable, Obligation]:
 
 
 def owe(key: Hashable, what: str, rule: str, site: Site) -> None:
-    """Never sleeps.  Note that the method at ``site`` still has to do ``what``."""
+    """Never sleeps.  Note that the method at ``site``, which runs, still has to do ``what``."""
     machine = K.machine
+    caller = innermost(K.cur, 1)
     if rule in RULES:
         RULES[rule].checked += 1
-    _book(machine)[key] = Obligation(key, what, rule, site, K.cur.name, machine.now)
+    _book(machine)[key] = Obligation(key, what, rule, site, K.cur, caller, machine.now)
 
 
-def settle(key: Hashable) -> bool:
-    """Never sleeps.  It has been done; returns whether anybody owed it."""
-    book = K.machine.data.get(_BOOK)
-    return book is not None and book.pop(key, None) is not None
+def settle(key: Hashable) -> Obligation | None:
+    """Never sleeps.  It has been done; returns the duty, if anybody owed it."""
+    book: dict[Hashable, Obligation] | None = K.machine.data.get(_BOOK)
+    return None if not book else book.pop(key, None)
 
 
 def owed(machine: Machine, key: Hashable | None = None) -> list[Obligation]:
@@ -93,9 +98,9 @@ def overdue(machine: Machine, about: Callable[[Any], bool] | None = None) -> lis
             duty.site.blamed,
             duty.site.where,
             f"{duty.site.title}() never came to {duty.what}",
-            duty.task,
+            duty.task.name,
             (
-                f"owed since {duty.since} ns, when {duty.task} called {duty.site.title}()",
+                f"owed since {duty.since} ns, when {duty.task.name} called {duty.site.title}()",
                 *duty.site.quote(duty.rule),
             ),
         )

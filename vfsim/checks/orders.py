@@ -1,187 +1,33 @@
-"""Which classes are taken inside which: what one situation shows, and the graphs that collect it.
-
-A `Step` is what one transition of the held-state automaton (`vfsim.sim.context`) shows by itself.
-It depends on the chain of classes alone, so it is worked out once per process. Two graphs collect
-steps:
+"""The graphs that collect what situations show (`vfsim.checks.steps`), and the cycles in them.
 
 * `Order` is one world's.  It decides: a replay and a shrunken run come to the same verdict.
 * `Known` is the union of everything this process has seen. Most worlds of a campaign repeat what
   earlier ones did, and what makes no cycle in the union makes none in any world: it says "fine",
   cheaply, or "look closer".
-
-Shared modes count as exclusive ones, because a queued writer stops a second reader, except for
-classes that may be read recursively: there a reader is stopped by a writer only.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from vfsim.sim.context import CLASS_SHIFT, SHARED, SUBCLASS_SHIFT, TRY, Ctx, LockClass
+from vfsim.checks.steps import (
+    ASKED_RECURSIVE,
+    DEFAULT,
+    HARD,
+    HELD_SHARED,
+    PASSING,
+    SOFT,
+    Edge,
+    Rules,
+    Step,
+    entry_step,
+    exposure_step,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HARD, SOFT = 0, 1
-CONTEXTS = ("hardirq", "softirq")
-
-_CLASS_OF_BIT = CLASS_SHIFT - SUBCLASS_SHIFT
-
-NESTS: dict[str, str] = {}
-"""Classes of which many may be held at once under a lock of another class, by name."""
-
-
-def nest(inner: str, under: str) -> None:
-    """Declare that many locks of class ``inner`` may be held while one of ``under`` is."""
-    NESTS[inner] = under
-
-
-def ordered(cls: LockClass) -> bool:
-    """Whether the order rules are about a class.
-
-    Page locks and their kin are not lock classes in Linux either: they are handed to I/O and taken
-    many at a time. The wait-for graph watches them.
-    """
-    return (cls.sleeps or cls.spins or cls.kind == "seqcount") and cls.kind != "sleepbit"
-
-
-def name_of(bit: int) -> str:
-    """How reports spell a class with its subclass: ``i_rwsem/1``."""
-    cls = LockClass.all[bit >> _CLASS_OF_BIT]
-    note = " (sequence)" if cls.kind == "seqcount" else ""
-    return f"{cls.name}{f'/{bit & 7}' if bit & 7 else ''}{note}"
-
-
-def identity(bit: int) -> str:
-    """A class with its subclass, told apart from others of the same name: ``rwsem i_rwsem/1``."""
-    cls = LockClass.all[bit >> _CLASS_OF_BIT]
-    return f"{cls.kind} {cls.name}/{bit & 7}"
-
-
-# -- what one situation shows ----------------------------------------------------------------------
-
-ASKED_RECURSIVE, HELD_SHARED = 1, 2
-
-
-class Edge(NamedTuple):
-    """``new`` was asked for inside ``held``; ``type`` is a sum of the two flags above."""
-
-    held: int
-    new: int
-    type: int
-
-
-class Use(NamedTuple):
-    """A class was taken in an interrupt (`Step.uses`), or held where one can come (`Step.opens`).
-
-    ``mild``: of a use, it was a recursive read; of an open, it was held shared.
-    """
-
-    bit: int
-    context: int
-    mild: bool
-
-
-class Step:
-    """What one transition shows.
-
-    Attributes:
-        found: the context that was entered.
-        again: the context inside which the same class is held already, if that makes taking it a
-        recursion.
-        epoch, clean: `Known`'s last word on it, and when that was.
-    """
-
-    __slots__ = ("again", "clean", "edges", "epoch", "found", "opens", "uses")
-
-    def __init__(
-        self,
-        found: Ctx,
-        edges: tuple[Edge, ...] = (),
-        uses: tuple[Use, ...] = (),
-        opens: tuple[Use, ...] = (),
-        again: Ctx | None = None,
-    ) -> None:
-        self.found = found
-        self.edges = edges
-        self.uses = uses
-        self.opens = opens
-        self.again = again
-        self.epoch = -1
-        self.clean = False
-
-    @property
-    def bit(self) -> int:
-        return self.found.key >> SUBCLASS_SHIFT
-
-
-def entry_step(found: Ctx) -> Step:
-    """What entering ``found`` from its parent shows."""
-    key = found.key
-    cls = LockClass.all[key >> CLASS_SHIFT]
-    if not ordered(cls):
-        return Step(found)
-    recursive = bool(key & SHARED) and cls.recursive_read
-    if recursive and cls.kind == "seqcount":  # a look, not a hold: no interrupt finds it held
-        opens: tuple[Use, ...] = ()
-    else:
-        opens = tuple(_opens(found, found))
-    if key & TRY:  # waits for nobody: no order, and an interrupt that tries cannot hang
-        return Step(found, opens=opens)
-    uses = tuple(
-        Use(key >> SUBCLASS_SHIFT, c, recursive) for c in (HARD, SOFT) if found.in_irq == 2 - c
-    )
-    return Step(found, tuple(_edges(found, recursive)), uses, opens, _again(found, recursive))
-
-
-def exposure_step(found: Ctx) -> Step:
-    """What it shows that interrupts come back on while everything in ``found`` stays held."""
-    opens: list[Use] = []
-    for node in (found, *_around(found)):
-        if node.parent is not None and ordered(LockClass.all[node.key >> CLASS_SHIFT]):
-            opens += _opens(node, found)
-    return Step(found, opens=tuple(opens))
-
-
-def _around(found: Ctx) -> Iterator[Ctx]:
-    """The ordered locks that are held around a context, innermost first."""
-    node = found.parent
-    while node is not None and node.parent is not None:
-        if ordered(LockClass.all[node.key >> CLASS_SHIFT]):
-            yield node
-        node = node.parent
-
-
-def _edges(found: Ctx, recursive: bool) -> Iterator[Edge]:
-    new = found.key >> SUBCLASS_SHIFT
-    seen = []
-    for node in _around(found):
-        shared = HELD_SHARED if node.key & SHARED else 0
-        edge = Edge(node.key >> SUBCLASS_SHIFT, new, shared | (ASKED_RECURSIVE if recursive else 0))
-        if edge.held != new and edge not in seen:
-            seen.append(edge)
-            yield edge
-
-
-def _again(found: Ctx, recursive: bool) -> Ctx | None:
-    under = NESTS.get(LockClass.all[found.key >> CLASS_SHIFT].name)
-    same = None
-    for node in _around(found):
-        if LockClass.all[node.key >> CLASS_SHIFT].name == under:
-            return None
-        twice = node.key >> SUBCLASS_SHIFT == found.key >> SUBCLASS_SHIFT
-        if same is None and twice and not (recursive and node.key & SHARED):
-            same = node
-    return same
-
-
-def _opens(node: Ctx, state: Ctx) -> Iterator[Use]:
-    """The lock of ``node`` is held in ``state``: which interrupts can come meanwhile."""
-    if not state.irqs_off:
-        yield Use(node.key >> SUBCLASS_SHIFT, HARD, bool(node.key & SHARED))
-        if not state.bh_off:
-            yield Use(node.key >> SUBCLASS_SHIFT, SOFT, bool(node.key & SHARED))
-
+    from vfsim.sim.context import Ctx
 
 # -- everything this process has seen --------------------------------------------------------------
 
@@ -193,7 +39,8 @@ class Known:
     then may be the other half of it, and is looked at again when it comes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = DEFAULT) -> None:
+        self.rules = rules
         self.entries: dict[Ctx, Step] = {}
         self.exposures: dict[Ctx, Step] = {}
         self.epoch = 0
@@ -202,6 +49,20 @@ class Known:
         self._back: dict[int, int] = {}
         self._used = [0, 0]
         self._opened = [0, 0]
+
+    def entry(self, found: Ctx) -> Step:
+        """What entering a context shows."""
+        step = self.entries.get(found)
+        if step is None:
+            step = self.entries[found] = entry_step(found, self.rules)
+        return step
+
+    def exposure(self, found: Ctx) -> Step:
+        """What it shows that interrupts come back on in a context."""
+        step = self.exposures.get(found)
+        if step is None:
+            step = self.exposures[found] = exposure_step(found)
+        return step
 
     def look(self, step: Step) -> bool:
         """Learn a step; whether it is fine in every world."""
@@ -280,9 +141,13 @@ class Order:
     path must not go on with that class held shared, because reader and reader get along. An edge
     that closes a strong cycle is reported and not added: so one bug is not reported over and over,
     and the graph stays without cycles.
+
+    In mode "4.9" no remembered edge has a recursive end, so every path is strong, and what counts
+    for interrupts is only whether both its ends are reads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = DEFAULT) -> None:
+        self._old = rules.mode == "4.9"
         self.first: dict[tuple[int, int], Step] = {}
         self.used: dict[
             tuple[int, int], tuple[bool, Step]
@@ -314,13 +179,21 @@ class Order:
             if pair not in self._told:
                 self._told[pair] = None
                 fresh.append((context, path))
+        self._forget_passing(step)
         return closing, fresh
 
     def add(self, step: Step) -> None:
         """Add a step that is known to be fine."""
         for edge in step.edges:
-            self._add_edge(edge, step)
+            if not edge.type & PASSING:
+                self._add_edge(edge, step)
         self._add_uses(step)
+
+    def _forget_passing(self, step: Step) -> None:
+        for held, new, type in step.edges:
+            types = self._types.get(held, {})
+            if type & PASSING and new in types:
+                types[new] &= ~(1 << PASSING)
 
     def _add_edge(self, edge: Edge, step: Step) -> None:
         types = self._types.setdefault(edge.held, {})
@@ -360,8 +233,8 @@ class Order:
         for path, weak in queue:
             yield path, weak
             for new, types in self._types.get(path[-1], {}).items():
-                for type in range(4):
-                    state = (new, bool(type & ASKED_RECURSIVE))
+                for type in range(PASSING + 1):
+                    state = (new, weak if self._old else bool(type & ASKED_RECURSIVE))
                     if (
                         types >> type & 1
                         and not (weak and type & HELD_SHARED)

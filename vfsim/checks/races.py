@@ -37,10 +37,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from vfsim.checks import clocks, windows
+from vfsim.checks import clocks, epochs, windows
 from vfsim.checks.blame import KERNEL, owner_of, short
 from vfsim.checks.history import chain, is_lock, spelled
 from vfsim.locks.seqlock import SeqCount
+from vfsim.locks.srcu import Srcu
 from vfsim.sim.context import SHARED
 from vfsim.sim.errors import Violation
 from vfsim.sim.shared import HELPERS, POINT, STRUCTS, Access, Declared, Field, compiled, ordered
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import CodeType, FrameType
 
-    from vfsim.checks.clocks import Epoch
+    from vfsim.checks.epochs import Epoch
     from vfsim.sim.context import Ctx, Held
     from vfsim.sim.cpu import Cpu
     from vfsim.sim.machine import Machine
@@ -121,7 +122,10 @@ class Look:
         return owner_of(self.space["__name__"], self.code.co_qualname, self.task, self.held)
 
     def locks(self) -> list[tuple[Any, Ctx]]:
-        return [(e, c) for e, c in chain(self.held, self.ctx) if is_lock(e)]
+        """What keeps others out; a read section of `Srcu` keeps out nobody."""
+        return [
+            (e, c) for e, c in chain(self.held, self.ctx) if is_lock(e) and not isinstance(e, Srcu)
+        ]
 
 
 class Var:
@@ -464,7 +468,7 @@ class Races(Access):
 
     def begin(self, machine: Machine) -> None:
         """A machine begins to run."""
-        clocks.begin(machine)
+        epochs.begin(machine)
         windows.forget()
         for watched in self.watched:
             watched.forget()
@@ -478,11 +482,11 @@ class Races(Access):
 
     def release(self, obj: Any, name: str) -> None:
         """A store that orders what came before it is about to happen."""
-        clocks.release((obj, name))
+        epochs.release((obj, name))
 
     def acquire(self, obj: Any, name: str) -> None:
         """A load that orders what comes after it has happened."""
-        clocks.acquire((obj, name))
+        epochs.acquire((obj, name))
 
 
 RACES = Races()
@@ -498,7 +502,7 @@ def _write_begin(original: Callable[..., None]) -> Callable[..., None]:
     def write_begin(self: SeqCount, subclass: int = 0) -> None:
         SECTIONS.write(self, None)
         original(self, subclass)
-        clocks.acquire(self)
+        epochs.acquire(self)
 
     return write_begin
 

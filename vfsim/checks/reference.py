@@ -13,12 +13,17 @@ What an event means (`vfsim.sim.trace.Event`):
                                        then waits
 ``blocks``, ``spins``, ``woken``       a wait begins, and may end
 ``unlock``, ``up_read``, ... ``leave`` a lock or state is let go
+``downgrade_write``                    a write hold becomes a read hold
 ``disown``                             the task gives a page lock to its I/O
 ``release``                            the engine refused a release: it thinks nothing is held
 ``sleeps``                             the engine thinks that this is no place to sleep
 ``seq_write``                          a write section is about to begin
 ``exit``                               the task ends
 =====================================  =========================================================
+
+With ``old`` it follows the rules of v4.9: reads of an rwlock are recursive everywhere; an order in
+which the inner lock is read recursively is looked at the first time that these locks are held in
+that way, and not kept; inside a recursive read no order begins.
 
 A verdict is a tuple of strings whose first word names it. After ``sleep-in-atomic``, ``corrupt``
 and ``deadlock`` the world stands still and so does the checker.
@@ -37,10 +42,15 @@ if TYPE_CHECKING:
 
 Verdict = tuple[str, ...]
 
-SLEEPING = ("mutex", "rwsem", "sleepbit")
+SLEEPING = ("mutex", "rwsem", "percpu_rwsem", "sleepbit", "work", "workqueue")
 SPINNING = ("spinlock", "bitlock", "rwlock")
-ORDERED = ("mutex", "rwsem", "spinlock", "bitlock", "rwlock", "seqcount")
-READ_RECURSIVELY = ("rwlock", "seqcount")
+QUEUED = ("spinlock", "rwlock")
+ORDERED = (
+    "mutex", "rwsem", "percpu_rwsem", "spinlock", "bitlock", "rwlock", "seqcount", "work",
+    "workqueue", "fs_reclaim",
+)  # fmt: skip
+READ_RECURSIVELY = ("rwlock", "seqcount", "workqueue")
+LOOKS = ("seqcount", "fs_reclaim")  # to read them is to look, not to hold
 ATOMIC_STATES = (
     "interrupts off",
     "softirqs off",
@@ -48,7 +58,10 @@ ATOMIC_STATES = (
     "rcu_read_lock",
     "may not block",
 )
-RELEASES = ("unlock", "up_read", "up_write", "spin_unlock", "bit_unlock", "seq_end")
+RELEASES = (
+    "unlock", "up_read", "up_write", "spin_unlock", "read_unlock", "write_unlock", "bit_unlock",
+    "seq_end",
+)  # fmt: skip
 HARD = ("sleep-in-atomic", "corrupt", "deadlock")
 
 TASK, SOFTIRQ, HARDIRQ = 0, 1, 2
@@ -66,15 +79,17 @@ class Held:
     tried: bool
     irq: bool
     bh: bool
+    nested: bool  # one of several of its class, kept apart by another lock
+    recursive: bool = False  # a read that only a writer stops
+
+    def how(self) -> tuple[object, ...]:
+        """Everything but which lock of its class it is."""
+        return (self.node, self.shared, self.tried, self.irq, self.bh, self.nested)
 
     @property
     def node(self) -> str:
         """Its class in the order graph."""
         return f"{self.family} {self.name}/{self.subclass}"
-
-    @property
-    def reads_recursively(self) -> bool:
-        return self.shared and self.family in READ_RECURSIVELY
 
 
 @attrs.define(eq=False)
@@ -95,7 +110,7 @@ class Doing:
         """What it holds by now, without what it waits for if that does not count yet."""
         wanted = self.waits or self.claims
         last = next(
-            (h for h in reversed(self.held) if h.label == wanted and h.family != "spinlock"), None
+            (h for h in reversed(self.held) if h.label == wanted and h.family not in QUEUED), None
         )
         return [h for h in self.held if h is not last]
 
@@ -116,6 +131,11 @@ class Doing:
             or self.level == SOFTIRQ
             or any(h.bh or h.family == "softirqs off" for h in self.has())
         )
+
+    def in_interrupt(self, new: Held) -> bool:
+        """Whether a lock is taken in an interrupt, or with softirqs off: Linux counts that too."""
+        states = [*self.held, new]
+        return self.level > TASK or any(h.bh or h.family == "softirqs off" for h in states)
 
     def keeps_cpu(self) -> bool:
         return self.soft_off() or any(h.family in (*SPINNING, "preemption off") for h in self.has())
@@ -144,7 +164,10 @@ class Use(NamedTuple):
 class Reference:
     """Walks the events of one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, old: bool = False) -> None:
+        self.old = old
+        self.passing: list[Edge] = []  # of the event at hand
+        self.chains: list[tuple[str, ...]] = []
         self.verdicts: dict[Verdict, None] = {}
         self.tasks: dict[str, Doing] = {}
         self.current: dict[int, str] = {}  # by CPU
@@ -201,10 +224,13 @@ class Reference:
             self.disowned.append(event.obj)
         elif kind == "unlock" and event.obj in self.disowned:
             self.disowned.remove(event.obj)
+        elif kind == "downgrade_write":
+            for h in task.held:
+                h.shared |= h.label == event.obj
         elif kind in RELEASES:
             self.release(task, event.obj, "")
         elif kind == "leave":
-            self.release(task, "", event.obj)
+            self.release(task, event.obj, event.obj)
         elif kind == "rcu_read_unlock":
             task.held = [h for h in task.held if h.family != "rcu_read_lock"]
         elif kind == "release":
@@ -225,13 +251,12 @@ class Reference:
         new = Held(
             event.obj, event.family, event.cls, sub,
             "shared" in event.how, "try" in event.how, "irq" in event.how, "bh" in event.how,
+            "nested" in event.how,
         )  # fmt: skip
         if new.family == "may not block":
             return  # the mark of a method: the contract has a slow twin of its own
-        if (
-            new.family == "rwsem" and new.shared and new.tried
-        ):  # inside a write hold that is a downgrade
-            task.held = [h for h in task.held if h.label != new.label or h.shared]
+        if new.shared and new.family in READ_RECURSIVELY:
+            new.recursive = new.family != "rwlock" or self.old or task.in_interrupt(new)
         if new.label in self.disowned and new.tried:
             self.disowned.remove(new.label)  # adopted
         if new.family in SLEEPING and not new.tried:
@@ -240,7 +265,7 @@ class Reference:
                 return
         if new.family in ORDERED:
             self.order(task, new)
-        if not (new.family == "seqcount" and new.shared):  # a look, not a hold
+        if not (new.family in LOOKS and new.shared):
             task.held.append(new)
             if new.family in ORDERED:
                 self.open(task, [new])
@@ -259,9 +284,9 @@ class Reference:
             self.inversions()
 
     def woken(self, task: Doing) -> None:
-        """A queued spinlock is handed over; anything else must still be won."""
-        spinlock = any(h.label == task.waits and h.family == "spinlock" for h in task.held)
-        task.claims = "" if spinlock else task.waits
+        """A queued lock is handed over; anything else must still be won."""
+        queued = any(h.label == task.waits and h.family in QUEUED for h in task.held)
+        task.claims = "" if queued else task.waits
         task.waits = ""
         task.readers = []
 
@@ -329,21 +354,42 @@ class Reference:
         if new.tried:
             return
         around = [h for h in task.held if h.family in ORDERED]
-        if any(h.node == new.node and not (new.reads_recursively and h.shared) for h in around):
+        if new.nested and any(h.node == new.node for h in around):
+            around = []
+        if any(h.node == new.node and not (new.recursive and h.shared) for h in around):
             self.say("recursion", new.node)
+        passes = self.old and new.recursive
+        if passes and not self.first_time(task, new):
+            around = []
         fine = []
         for h in around:
-            edge = Edge(h.node, new.node, h.shared, new.reads_recursively)
-            if h.node == new.node or edge in self.edges:
+            edge = self.edge(h, new)
+            if h.node == new.node or edge in self.edges or (self.old and h.recursive):
                 continue
             if self.closes(edge):
                 self.say("circular", edge.held, edge.new)
             elif edge not in fine:
                 fine.append(edge)
-        self.edges += fine
+        if passes:
+            self.passing = fine
+        else:
+            self.edges += fine
         if task.level:
             context = "hardirq" if task.level == HARDIRQ else "softirq"
-            self.note(self.used, Use(new.node, context, new.reads_recursively))
+            self.note(self.used, Use(new.node, context, new.recursive))
+
+    def edge(self, held: Held, new: Held) -> Edge:
+        if self.old:
+            return Edge(held.node, new.node, False, False)
+        return Edge(held.node, new.node, held.shared, new.recursive)
+
+    def first_time(self, task: Doing, new: Held) -> bool:
+        """Whether a lock is taken inside what the task holds for the first time in this way."""
+        chain = (str(task.level), *(repr(h.how()) for h in [*task.held, new]))
+        if chain in self.chains:
+            return False
+        self.chains.append(chain)
+        return True
 
     def open(self, task: Doing, locks: list[Held]) -> None:
         """These locks are held where some interrupts can come."""
@@ -367,14 +413,15 @@ class Reference:
     def strong_paths(self, node: str, weak: bool, behind: list[Edge]) -> Iterator[tuple[str, bool]]:
         """Where paths that can block end, and whether a recursive read reached that."""
         yield node, weak
-        for edge in self.edges:
+        for edge in [*self.edges, *self.passing]:
             if edge.held == node and edge not in behind and not (weak and edge.held_shared):
-                yield from self.strong_paths(edge.new, edge.new_recursive, [*behind, edge])
+                onward = weak if self.old else edge.new_recursive
+                yield from self.strong_paths(edge.new, onward, [*behind, edge])
 
     def inversions(self) -> None:
         """Every class used in an interrupt that leads to one held with it enabled."""
         facts = (len(self.edges), len(self.used), len(self.opened))
-        if facts == self.seen:
+        if facts == self.seen and not self.passing:
             return
         self.seen = facts
         for used in self.used:
@@ -386,8 +433,9 @@ class Reference:
                         and not (weak and opened.mild)
                     ):
                         self.say("irq-inversion", used.context, used.node, node)
+        self.passing = []
 
 
-def reference(events: Iterable[Event]) -> set[Verdict]:
-    """The verdicts of the slow checker on a fully traced run."""
-    return Reference().run(events)
+def reference(events: Iterable[Event], old: bool = False) -> set[Verdict]:
+    """The verdicts of the slow checker on a fully traced run, or those of v4.9's rules."""
+    return Reference(old).run(events)

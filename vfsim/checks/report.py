@@ -4,9 +4,10 @@
 2. who and when, with the call trace
 3. what was held and waited for, and where it was taken
 4. the rule, and its place in the contract
-5. how to get it again
+5. how to get it again, and how much that runs
 
-and the interleaving, one column per task (`vfsim.checks.columns`). It is made from a run with a
+and the interleaving, one column per task (`vfsim.checks.columns`), with the place where a run that
+passes goes another way (`vfsim.explore.parting`) if one is known. It is made from a run with a
 full trace, which is a replay of the run that found the bug; from a run without one it says what it
 can. Plain text, at most 100 wide.
 """
@@ -24,6 +25,8 @@ from vfsim.checks.waits import describe, state_lines
 from vfsim.sim.task import BLOCKED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vfsim.checks.contract import Method
     from vfsim.sim.errors import Violation
     from vfsim.sim.machine import Machine
@@ -35,13 +38,22 @@ _DEEP = 8  # lines of a call trace
 
 
 def render(
-    machine: Machine, violation: Violation, token: str = "", max_rows: int = columns.MAX_ROWS
+    machine: Machine,
+    violation: Violation,
+    token: str = "",
+    max_rows: int = columns.MAX_ROWS,
+    *,
+    size: str = "",
+    difference: str = "",
+    marks: Sequence[int] = (),
 ) -> str:
     """The report of a violation of this world, which must not be buried yet.
 
     Args:
         token: what brings the run back.
         max_rows: of the columns.
+        size: how much the token runs.
+        difference: where a run that passes first differs; ``marks``: the events that this is about.
     """
     trace = machine.trace
     at = _event(trace, violation)
@@ -56,11 +68,13 @@ def render(
         *_rule(violation, quotes),
         "",
         *_again(token),
+        *(_wrap(size) if size else []),
     ]
     if trace is not None and trace.events and not violation.rule.startswith("conformance."):
         about = " ".join((violation.summary, *details))
-        story = columns.render(trace, at, max_rows, WIDTH - 2, about)
-        lines += ["", "how it happened", *(f"  {line}" for line in story)]
+        story = columns.render(trace, at, max_rows, WIDTH - 2, about, marks)
+        lines += ["", "how it happened", *(_wrap(difference) if difference else [])]
+        lines += [f"  {line}" for line in story]
     return "\n".join(short for line in lines for short in _narrow(line))
 
 

@@ -181,6 +181,7 @@ class Kind(Enum):
     GIVES = "gives a reference"
     TAKES = "takes a reference"
     UNPROMISED = "not promised"  # called both with and without: the method may not assert it
+    ALONE = "promised nothing else"  # the method may not assert any lock that it did not take
 
 
 ENTRY = (
@@ -254,6 +255,7 @@ _SENTENCES = {
     Kind.TAKES: "the method consumes the caller's reference on {lock}",
     Kind.UNPROMISED: "{lock}: called both with and without it; the method may not rely on it, nor "
     "assert it",
+    Kind.ALONE: "no lock is promised: the method may not rely on one, nor assert it",
 }
 
 
@@ -561,6 +563,16 @@ def never_blocks(when: Callable[..., Any] | None = None, rule: str = "") -> Call
 
     def declare(fn: F) -> F:
         _draft(fn).clauses.append(Clause(Kind.NEVER, when=predicate, rule=rule))
+        return fn
+
+    return declare
+
+
+def promises_no_lock(rule: str) -> Callable[[F], F]:
+    """The method is called with whatever locks: it may assert none that it did not take."""
+
+    def declare(fn: F) -> F:
+        _draft(fn).clauses.append(Clause(Kind.ALONE, rule=rule))
         return fn
 
     return declare

@@ -85,7 +85,7 @@ def as_json(table: str | None = None, coverage: Record | None = None) -> dict[st
         }
         for name, cls in chosen.items()
     }
-    rules = [_rule_json(id, coverage) for id in sorted(RULES, key=_rule_order)]
+    rules = [_rule_json(id, coverage) for id in sorted(RULES, key=rule_order)]
     if table is not None:
         rules = [r for r in rules if any(a.startswith(f"{table}.") for a in r["applies_to"])]
     return {"source": SOURCE, "tables": shown, "rules": rules}
@@ -127,7 +127,7 @@ def _rule_json(id: str, coverage: Record | None) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "id": id,
         "text": rule.text,
-        "applies_to": list(_expanded(rule.applies_to)),
+        "applies_to": list(expanded(rule.applies_to)),
         "status": rule.status,
         "why": rule.why,
     }
@@ -137,8 +137,8 @@ def _rule_json(id: str, coverage: Record | None) -> dict[str, Any]:
     return shown
 
 
-def _expanded(ids: Iterable[str]) -> Iterator[str]:
-    """``TABLE.*`` as one id per method."""
+def expanded(ids: Iterable[str]) -> Iterator[str]:
+    """``TABLE.*`` as one id per method; ids of single methods as they are."""
     for id in ids:
         table, _, method = id.partition(".")
         if method == "*":
@@ -147,7 +147,7 @@ def _expanded(ids: Iterable[str]) -> Iterator[str]:
             yield id
 
 
-def _rule_order(id: str) -> tuple[str, int, str]:
+def rule_order(id: str) -> tuple[str, int, str]:
     """P before E, 9 before 10, 35 before 35a."""
     found = re.fullmatch(r"([A-Z]+)(\d+)(\w*)", id)
     assert found is not None, id
@@ -160,7 +160,8 @@ def _rule_order(id: str) -> tuple[str, int, str]:
 def as_table(name: str, coverage: Record | None = None) -> str:
     """One table as the document prints it: a line per method, a column per lock.
 
-    With ``coverage``, with the number of calls of each method and of checks of each cell.
+    With ``coverage``, with the number of calls of each method and of checks of each cell, and
+    whether its mutants were caught.
     """
     cls = _chosen(name)[name]
     rows = [["", *(c.title for c in cls.columns)]]
@@ -194,7 +195,9 @@ def _calls(method: Method, coverage: Record | None) -> int:
 def _cell_text(cell: Cell, method: Method, coverage: Record | None) -> str:
     if coverage is None or not cell.doc:
         return cell.doc
-    return f"{cell.doc} [{coverage['checked'].get(f'{method.id}.{cell.column}', 0)}]"
+    id = f"{method.id}.{cell.column}"
+    mutant = f", {coverage['mutants'][id]}" if id in coverage["mutants"] else ""
+    return f"{cell.doc} [{coverage['checked'].get(id, 0)}{mutant}]"
 
 
 def as_text(table: str | None = None, coverage: Record | None = None) -> str:
@@ -288,7 +291,12 @@ def _evaluated(method: Method, clause: Clause, calls: int, all_calls: int) -> in
         return min(clause.checked, max(all_calls - clause.checked, 0), calls)
     if clause.unless is not None:
         return calls - min(calls, sum(c.checked for c in method.of(Kind.NEVER)))
-    if clause.when is None and clause.kind in (*ENTRY, Kind.NEVER, Kind.RELEASES):
+    if clause.when is None and clause.kind in (
+        *ENTRY,
+        Kind.NEVER,
+        Kind.RELEASES,
+        Kind.ALONE,
+    ):
         return calls
     return clause.checked
 

@@ -171,16 +171,14 @@ def _is_lock(obj: Any) -> bool:
 
 
 def _whose(cycle: list[Link], lockdep: Lockdep) -> Culprit:
-    """Whose bug a cycle is: the first who is not the kernel.
+    """Whose bug a cycle is: somebody who is not the kernel.
 
-    First of those who wait, then of those who took what they hold.
+    First of those who wait, whoever was the last to do so; then of those who took what they hold.
     """
-    first = None
-    for link in cycle:
-        culprit = _waiting_at(link.task)
-        first = first or culprit
-        if culprit.owner != KERNEL:
-            return culprit
+    waiting = [_waiting_at(link.task) for link in cycle]
+    others = [culprit for culprit in waiting if culprit.owner != KERNEL]
+    if others:
+        return min(others, key=lambda culprit: (culprit.owner, culprit.where))
     wanted = [link.what for link in cycle]
     for link in cycle:
         for lock, ctx in chain(link.task.held, link.task.ctx):
@@ -188,8 +186,7 @@ def _whose(cycle: list[Link], lockdep: Lockdep) -> Culprit:
                 culprit = lockdep.taker(ctx)
                 if culprit.owner != KERNEL:
                     return culprit
-    assert first is not None
-    return first
+    return waiting[0]
 
 
 def _waiting_at(task: Task) -> Culprit:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from vfsim.checks import tables
-from vfsim.cli import common
+from vfsim.cli import common, kept
 from vfsim.cli.common import Document, counted
+from vfsim.cli.kept import Kept
 from vfsim.testing import check as checking
-from vfsim.testing.target import load
+from vfsim.testing.target import load, program_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vfsim.testing.check import Checked
 
 
@@ -32,17 +35,23 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Look for shared state that the filesystem does not declare, too: slow.",
 )
+@kept.options
 @common.options
 def check(
     target: str,
     schedules: int,
     audit: bool,
+    shrink: bool,
+    tests: Path | None,
     seed: int,
     strategy: str,
     mount_options: str,
+    faults: str,
     device: int | None,
     races: bool,
     jobs: int,
+    no_store: bool,
+    resume: bool,
     document: Document,
 ) -> int:
     """Check a filesystem: contract, conformance and concurrency.
@@ -50,22 +59,32 @@ def check(
     Mounts the filesystem many hundred times: once for each assertion of the conformance suite
     (names and data as Linux does them), and once for each schedule of each scenario of the library
     (pairs and triples of operations at once). Every call is checked against the locking contract,
-    and every umount for leaks.
+    and every umount for leaks. Failures are kept in .vfsim/failures and replayed first the next
+    time.
     """
     with document.quiet():
-        subject = checking.Subject(target, load(target).filesystem(), device, mount_options, audit)
+        filesystem = load(target).filesystem()
+        subject = checking.Subject(target, filesystem, device, mount_options, faults, audit)
+        store = Kept(target, subject.options, strategy, seed, no_store)
+        campaigns = store.campaigns(resume)
+        known = store.failures(program_for)
         with common.TerminalProgress() as progress:
             result = checking.check(
                 subject,
                 seed=seed,
                 schedules=schedules,
+                shrink=shrink,
                 strategy=strategy,
                 jobs=jobs,
                 races=races,
+                campaigns=campaigns,
+                first=known,
                 progress=progress,
             )
+    store.keep(result.failures, {**campaigns, **result.campaigns})
     _keep_coverage(result)
     document.write(result.as_dict())
+    common.write_tests(document, tests, result.failures)
     _print(document, result)
     return (
         {"clean": 0, "bug": 1, "interrupted": 130}[result.verdict]
@@ -77,7 +96,8 @@ def check(
 def _keep_coverage(result: Checked) -> None:
     """For ``vfsim contract --coverage``; where nothing can be written, nothing is kept."""
     with contextlib.suppress(OSError):
-        tables.write_record(f"check-{result.subject.filesystem.__name__}", result.coverage)
+        kept = {key: result.coverage[key] for key in tables.empty()}
+        tables.write_record(f"check-{result.subject.filesystem.__name__}", kept)
 
 
 def _print(document: Document, result: Checked) -> None:
@@ -98,9 +118,13 @@ def summary(result: Checked) -> list[str]:
     done = len(result.explorations)
     text = f"{counted(done, 'scenario')}, {counted(result.run, 'schedule')}"
     text += f", {result.distinct:,} distinct"
+    complete = sum(bool(e.complete) for e in result.explorations)
+    if complete:
+        text += f"; {counted(complete, 'scenario')} searched completely"
     if result.left_out:
         text += f"; {len(result.left_out)} do not apply"
     lines.append(f"  concurrency   {text}")
+    lines += [f"  {line}" for line in result.schedule_lines()]
     lines += [f"  {line}" for line in common.coverage_lines(result.coverage, subject.filesystem)]
     lines.append("")
     if result.failures:

@@ -17,8 +17,10 @@ from rich.progress import Progress as Bar
 
 from vfsim.checks import tables
 from vfsim.checks.contract import methods_of
-from vfsim.explore.strategies import maker
+from vfsim.explore.strategies import searcher_of
+from vfsim.sim.faults import kinds
 from vfsim.testing.check import Progress
+from vfsim.testing.replay import as_tests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,17 +36,31 @@ def _cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def jobs_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--jobs N``."""
+    return click.option(
+        "--jobs", type=click.IntRange(1, 256), default=_cpus, show_default="one per CPU",
+        metavar="N", help="Processes that share the work; the result does not depend on it.",
+    )(command)  # fmt: skip
+
+
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What `check` and `explore` both take."""
     for decorate in (
         json_option,
+        jobs_option,
         click.option(
-            "--jobs",
-            type=click.IntRange(1, 256),
-            default=_cpus,
-            show_default="one per CPU",
-            metavar="N",
-            help="Processes that share the work; the result does not depend on it.",
+            "--pytest",
+            "tests",
+            metavar="FILE",
+            type=click.Path(dir_okay=False, writable=True, path_type=Path),
+            help="Write a test for pytest for each bug found.",
+        ),
+        click.option(
+            "--shrink/--no-shrink",
+            default=True,
+            show_default=True,
+            help="Report each failure in the smallest program and schedule that show it.",
         ),
         click.option(
             "--races/--no-races",
@@ -58,13 +74,21 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="SECTORS",
             help="Size of the disk (sectors of 512 bytes), instead of what the filesystem says.",
         ),
+        click.option(
+            "--faults",
+            default="",
+            metavar="KINDS",
+            callback=_faults,
+            help="Let things fail while the tasks run: alloc, copy, io, or several with commas.",
+        ),
         click.option("--mount-options", default="", metavar="TEXT", help="Options for each mount."),
         click.option(
             "--strategy",
             default="pos",
             show_default=True,
             callback=_strategy,
-            help="Who runs next: pos, random, pct or pct:DEPTH.",
+            help="Who runs next: pos, pct[:DEPTH], urw, random, delay[:K], dpor, enumerate, "
+            "irq_sweep, auto.",
         ),
         click.option(
             "--seed",
@@ -151,9 +175,16 @@ def _document(context: click.Context, parameter: click.Parameter, path: str | No
         raise click.BadParameter(f"cannot write {path!r}: {reason}") from None
 
 
+def _faults(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return ",".join(kinds(value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def _strategy(context: click.Context, parameter: click.Parameter, value: str) -> str:
     try:
-        maker(value)
+        searcher_of(value, 0)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     return value
@@ -170,6 +201,17 @@ def print_failures(document: Document, failures: Sequence[Failure]) -> None:
         )
     if len(failures) > _IN_FULL:
         document.say()
+
+
+def write_tests(document: Document, path: Path | None, failures: Sequence[Failure]) -> None:
+    """A file with a test for each failure, if it is wanted and there are any."""
+    if path is None or not failures:
+        return
+    try:
+        path.write_text(as_tests(failures), encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
+    document.say(f"{counted(len(failures), 'test')} in {path}.\n")
 
 
 def counted(number: int, thing: str) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from vfsim.checks import tables
-from vfsim.cli import common
+from vfsim.cli import common, kept
 from vfsim.cli.common import Document
+from vfsim.cli.kept import Kept
 from vfsim.explore.explore import search
 from vfsim.explore.program import FunctionProgram
 from vfsim.testing.scenario import ScenarioProgram
-from vfsim.testing.target import BadTarget, Target, load
+from vfsim.testing.target import BadTarget, Target, load, program_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
@@ -23,24 +29,34 @@ from vfsim.testing.target import BadTarget, Target, load
     metavar="N",
     help="How many to run; fewer if nothing new comes any more.",
 )
+@kept.options
 @common.options
 def explore(
     target: str,
     schedules: int,
+    shrink: bool,
+    tests: Path | None,
     seed: int,
     strategy: str,
     mount_options: str,
+    faults: str,
     device: int | None,
     races: bool,
     jobs: int,
+    no_store: bool,
+    resume: bool,
     document: Document,
 ) -> int:
     """Run a scenario under many schedules.
 
-    TARGET holds a vfsim.Scenario.
+    TARGET holds a vfsim.Scenario.  Failures are kept in .vfsim/failures and replayed first the next
+    time.
     """
     with document.quiet():
-        program = _program(load(target), mount_options, device)
+        program = _program(load(target), mount_options, device, faults)
+        store = Kept(program.target or target, program.options, strategy, seed, no_store)
+        campaign = store.campaigns(resume).get(program.name)
+        known = store.failures(program_for)
         tables.reset()
         with common.TerminalProgress() as progress:
             progress.begin(schedules)
@@ -48,25 +64,33 @@ def explore(
             found = search(
                 program,
                 schedules=schedules,
+                shrink=shrink,
                 strategy=strategy,
                 seed=seed,
                 jobs=jobs,
                 races=races,
+                campaign=campaign,
+                first=known,
                 progress=progress.advance,
             )
-    document.write({**found.as_dict(), "target": target, "coverage": tables.record()})
+    store.keep(found.failures, {program.name: found.campaign})
+    coverage = {**tables.record(), **found.coverage.as_dict()}
+    document.write({**found.as_dict(), "target": target, "coverage": coverage})
     common.print_failures(document, found.failures)
+    for line in found.coverage.lines():
+        document.say(f"  {line}")
+    common.write_tests(document, tests, found.failures)
     document.say(str(found))
     return 130 if found.interrupted else 1 if found.failures else 0
 
 
 def _program(
-    target: Target, mount_options: str, device: int | None
+    target: Target, mount_options: str, device: int | None, faults: str
 ) -> ScenarioProgram | FunctionProgram:
     function = target.function()
     if function is not None:
         return FunctionProgram(function)
     try:
-        return ScenarioProgram(target.scenario(), None, device, mount_options, target.text)
+        return ScenarioProgram(target.scenario(), None, device, mount_options, target.text, faults)
     except TypeError as error:
         raise BadTarget(f"{target.place}: {error}") from None

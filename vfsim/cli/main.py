@@ -18,7 +18,9 @@ from vfsim.cli.check import check
 from vfsim.cli.common import stop_talking
 from vfsim.cli.contract import contract
 from vfsim.cli.explore import explore
+from vfsim.cli.fuzz import fuzz
 from vfsim.cli.replay import replay
+from vfsim.cli.selftest import selftest
 from vfsim.explore.parallel import EngineError
 from vfsim.explore.token import BadToken
 from vfsim.sim.errors import Misuse
@@ -43,7 +45,7 @@ def cli() -> None:
     """
 
 
-for command in (check, explore, replay, contract):
+for command in (check, explore, fuzz, replay, contract, selftest):
     cli.add_command(command)
 
 

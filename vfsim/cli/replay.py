@@ -9,9 +9,8 @@ import click
 
 from vfsim.cli import common
 from vfsim.cli.common import Document
-from vfsim.explore.replay import replay as run_again
-from vfsim.explore.token import MAX_TEXT, BadToken, decode
-from vfsim.testing.target import BadTarget, program_for
+from vfsim.explore.token import MAX_TEXT, BadToken
+from vfsim.testing.replay import as_tests, replayed
 
 if TYPE_CHECKING:
     from vfsim.explore.replay import Replayed
@@ -19,8 +18,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("token")
+@click.option(
+    "--pytest",
+    "as_test",
+    is_flag=True,
+    help="Print a test for pytest that fails as long as the bug is there, instead of the report.",
+)
 @common.json_option
-def replay(token: str, document: Document) -> int:
+def replay(token: str, as_test: bool, document: Document) -> int:
     """Replay the run that TOKEN stands for (- reads it from stdin).
 
     The run is repeated exactly, with the full trace.  If the sources have changed since, it is
@@ -28,15 +33,12 @@ def replay(token: str, document: Document) -> int:
     longer fails.
     """
     with document.quiet():
-        parsed = decode(_from_stdin() if token == "-" else token)
-        try:
-            program = program_for(parsed)
-        except (LookupError, TypeError) as error:
-            raise BadTarget(str(error.args[0] if error.args else error)) from None
-        result = run_again(parsed, program)
-    result.check()
+        result = replayed(_from_stdin() if token == "-" else token)
     document.write(_as_dict(result))
-    _print(document, result)
+    if as_test:
+        document.say(as_tests(result.failures).rstrip())
+    else:
+        _print(document, result)
     return 130 if result.interrupted else 1 if result.failures else 0
 
 
@@ -73,7 +75,7 @@ def _as_dict(result: Replayed) -> dict[str, object]:
 
 def _print(document: Document, result: Replayed) -> None:
     if result.changed:
-        click.echo(f"vfsim: warning: {_what_changed(result)}", err=True)
+        click.echo(f"vfsim: warning: {result.what_changed}", err=True)
     common.print_failures(document, result.failures)
     if result.reproduced:
         document.say(
@@ -85,14 +87,3 @@ def _print(document: Document, result: Replayed) -> None:
         document.say(f"it no longer fails with {result.token.rule}.")
     else:
         document.say("replayed exactly." if result.exact else "replayed.")
-
-
-def _what_changed(result: Replayed) -> str:
-    text = f"{result.changed} changed since this token was made"
-    if result.divergence:
-        return f"{text}; the replay comes as close as it can, and first differs {result.divergence}"
-    return (
-        text
-        if not result.exact
-        else f"{result.changed} changed since this token was made, but not this run"
-    )

@@ -2,8 +2,11 @@
 
 `program` says what can be explored; ``strategies`` hold who runs next, one per file; `execute` runs
 one schedule; `explore` runs many and reports, `parallel` in several processes; `token` is a run as
-a line of text and `replay` runs it again; `watch` keeps runaway loops and Ctrl-C in hand.  Nothing
-here knows a filesystem.
+a line of text and `replay` runs it again; `watch` keeps runaway loops and Ctrl-C in hand.
+
+What was found is made small and explained: `shrink` takes away what a failure does not need, first
+whatever is not in its past (`causal`); `nearest` looks for the closest schedule that passes, and
+`parting` says where the two part.  Nothing here knows a filesystem.
 
 The package can be called: ``vfsim.explore(...)`` is `vfsim.explore.explore.explore`, whatever of
 the package was imported before.

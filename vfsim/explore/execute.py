@@ -9,12 +9,14 @@ from __future__ import annotations
 import linecache
 import traceback
 from errno import errorcode
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import attrs
 
 from vfsim.checks import blame
 from vfsim.checks.races import RACES
+from vfsim.explore.record import Recorder
 from vfsim.sim.choice import RoundRobin
 from vfsim.sim.errors import KernelBug, Misuse, Violation
 from vfsim.sim.shared import POINTS
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from vfsim.explore.observe import Seen
     from vfsim.explore.program import Program
     from vfsim.sim.choice import Deviation, Strategy
     from vfsim.sim.machine import Machine
@@ -50,6 +53,9 @@ class Run:
         steps: scheduling points passed while the strategy was in charge.
         stopped: a bug ended it early, so that ``steps`` may lack the last few.
         digest: the trace's, if there was one.
+        seen: what it showed, if that was looked at.
+        interleaving: the class of interleavings it belongs to (`vfsim.explore.classes`), if the
+            strategy was a `Recorder`.
     """
 
     violations: list[Violation]
@@ -57,12 +63,17 @@ class Run:
     steps: int
     stopped: bool = False
     digest: str = ""
+    seen: Seen | None = None
+    interleaving: int | None = None
     _schedule: int | None = None
 
     @property
     def schedule(self) -> int:
-        """What tells two schedules apart within this process and those forked from it."""
-        return self._schedule if self._schedule is not None else hash(tuple(self.deviations))
+        """What tells two schedules apart, the same in every process."""
+        if self._schedule is not None:
+            return self._schedule
+        text = repr([tuple(d) for d in self.deviations]).encode()
+        return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
 
     def slim(self) -> Run:
         """The run without its deviations, for sending."""
@@ -98,6 +109,7 @@ def execute(
     machine = world.machine
     machine.access = getattr(program, "access", None) or (RACES if races else POINTS)
     steps = 0
+    interleaving = None
     deviations: list[Deviation] = []
     try:
         _phase(machine, program, SET_UP, world.set_up)
@@ -105,6 +117,9 @@ def execute(
             machine.set_strategy(strategy)
             _phase(machine, program, RUN, machine.run)
             steps = machine.steps
+            if isinstance(strategy, Recorder):
+                strategy.close()
+                interleaving = strategy.fingerprint()
         deviations = list(machine.deviations)
         if not machine.stopped:
             machine.set_strategy(RoundRobin())
@@ -116,7 +131,9 @@ def execute(
     finally:
         machine.bury()
     digest = trace.digest() if trace is not None else ""
-    return Run(machine.violations, deviations, steps, machine.stopped, digest)
+    return Run(
+        machine.violations, deviations, steps, machine.stopped, digest, interleaving=interleaving
+    )
 
 
 def _phase(machine: Machine, program: Program, phase: str, work: Callable[[], None]) -> None:

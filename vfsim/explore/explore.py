@@ -15,23 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vfsim.explore.campaign import Campaign
 from vfsim.explore.execute import MAX_STEPS, Run
-from vfsim.explore.failure import WHOSE_FAULT, Failure, report_run
-from vfsim.explore.parallel import Batch, EngineError, batches
+from vfsim.explore.failure import WHOSE_FAULT, Failure, report_run, shrunk
+from vfsim.explore.observe import Observer
+from vfsim.explore.parallel import Batch, EngineError, runs
 from vfsim.explore.program import program_of
-from vfsim.explore.strategies import maker
+from vfsim.explore.searcher import LEARNING
+from vfsim.explore.strategies import AUTO, is_systematic, searcher_of
+from vfsim.explore.strategies.auto import AT_LEAST, UNSEEN
 from vfsim.explore.watch import Watch
 from vfsim.sim.trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from vfsim.explore.coverage import Coverage
     from vfsim.explore.program import Program
 
-GUARDED = 3
-"""How many schedules at the beginning of an exploration are run twice."""
-
-_LENGTH = 100  # how many points a run has, before anything is known
 _STALE = 100  # at least so many schedules without a new one mean: exhausted
 _MAX_FAILURES = 10  # distinct ones; more would not be read
 _MAX_FAILING = 100  # schedules
@@ -62,7 +63,13 @@ class Exploration:
         longest: the most scheduling points in one schedule.
         seen_again: how often what needed no report was seen, by signature.
         endless: schedules that made no progress.
+        campaign: what is known of this search, earlier parts included.
+        resumed: the number of the schedule it went on with.
         exhausted: it ended because nothing new came any more.
+        saturated: it ended because the chance of something new was below that.
+        complete: if the search ran everything there is, what that is: "every schedule with at most
+            2 delays was run".
+        incomplete: if nothing is left to run and yet something was cut off, what that is.
         interrupted: it ended because of Ctrl-C.
     """
 
@@ -76,8 +83,18 @@ class Exploration:
     longest: int = 0
     seen_again: dict[tuple[str, str, str], int] = attrs.Factory(dict)
     endless: int = 0
+    campaign: Campaign = attrs.Factory(Campaign)
+    resumed: int = 0
     exhausted: bool = False
+    saturated: float = 0.0
+    complete: str = ""
+    incomplete: str = ""
     interrupted: bool = False
+
+    @property
+    def coverage(self) -> Coverage:
+        """What the schedules showed."""
+        return self.campaign.coverage
 
     @property
     def verdict(self) -> str:
@@ -89,24 +106,41 @@ class Exploration:
         return "\n\n".join(f.report for f in self.failures)
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON document of ``vfsim explore``, without coverage."""
+        """The JSON document of ``vfsim explore``, without the contract's coverage."""
         return {
             "target": self.target,
             "verdict": self.verdict,
             "violations": [f.as_dict() for f in self.failures],
             "schedules": {"run": self.run, "distinct": self.distinct},
-            "coverage": {},
+            "coverage": self.coverage.as_dict(),
             "seed": self.seed,
         }
 
+    @property
+    def why_it_ended(self) -> str:
+        """In words, with what joins them to a count of schedules; "" for the limit."""
+        if self.interrupted:
+            return ", interrupted"
+        if self.complete:
+            return f"; complete: {self.complete}"
+        if self.incomplete:
+            return f"; not complete: {self.incomplete}"
+        if self.saturated:
+            return (
+                "; stopped: the chance that another schedule shows something new is below "
+                f"{100 * self.saturated:g} %"
+            )
+        return ", exhausted" if self.exhausted else ""
+
     def __str__(self) -> str:
-        why = ", exhausted" if self.exhausted else ", interrupted" if self.interrupted else ""
         bugs = (
             f"{len(self.failures)} bug{'s' * (len(self.failures) != 1)}"
             if self.failures
             else "clean"
         )
-        return f"{self.scenario}: {bugs}; {self.run} schedules, {self.distinct} distinct{why}"
+        begin = f" from number {self.resumed} on" if self.resumed else ""
+        counts = f"{self.run} schedules{begin}, {self.distinct} distinct{self.why_it_ended}"
+        return f"{self.scenario}: {bugs}; {counts}"
 
 
 def explore(
@@ -118,17 +152,19 @@ def explore(
     jobs: int = 1,
     max_steps: int = MAX_STEPS,
     races: bool = True,
+    shrink: bool = True,
 ) -> Exploration:
     """Run a scenario under many schedules; for tests.
 
     Args:
         target: a `Scenario` class, or a function that spawns tasks on a bare machine.
         schedules: how many to run; fewer if nothing new comes any more.
-        strategy: ``pos``, ``random``, ``pct`` or ``pct:DEPTH``.
+        strategy: one of `vfsim.explore.strategies`: ``pos``, ``pct:4``, ``auto`` …
         seed: of the search; the same seed gives the same search.
         jobs: how many processes share the work; the result does not depend on it.
         max_steps: scheduling points per schedule until "no progress".
         races: look for races on declared fields.
+        shrink: report each failure in the smallest program and schedule that show it.
 
     Raises:
         BugFound: an AssertionError with the full report.
@@ -143,6 +179,7 @@ def explore(
         jobs=jobs,
         max_steps=max_steps,
         races=races,
+        shrink=shrink,
     )
     if found.interrupted:
         raise KeyboardInterrupt
@@ -161,7 +198,11 @@ def search(
     jobs: int = 1,
     max_steps: int = MAX_STEPS,
     races: bool = True,
+    observe: bool = True,
+    campaign: Campaign | None = None,
+    first: Sequence[Failure] = (),
     max_failing: int = _MAX_FAILING,
+    shrink: bool = False,
     known: Collection[tuple[str, str, str]] = (),
     watch: Watch | None = None,
     progress: Callable[[int], None] | None = None,
@@ -170,7 +211,12 @@ def search(
 
     Args:
         races: look for races on declared fields.
+        observe: look at what the schedules show (`Exploration.coverage`); ``auto`` always does.
+        campaign: go on where an earlier search with the same strategy and seed stopped; it must be
+            a parallel one.
+        first: failures of this program that were replayed already.
         max_failing: end after so many failing schedules.
+        shrink: make failures as small as possible in the end.
         known: signatures that need no report; they are counted in `Exploration.seen_again`.
         watch: an entered `Watch`, if several searches share one.
         progress: called with the number of schedules that were run since the last call.
@@ -180,18 +226,29 @@ def search(
         TypeError, ValueError: wrong arguments.
     """
     _check_counts(schedules=schedules, seed=seed, jobs=jobs, max_steps=max_steps)
-    make = maker(strategy)
-    found = Exploration(program.target, program.name, strategy, seed)
+    chosen = searcher_of(strategy, seed)
+    campaign = campaign if campaign is not None and chosen.parallel else Campaign()
+    found = Exploration(program.target, program.name, strategy, seed, list(first))
+    found.campaign = campaign
+    campaign.coverage.drawn = not is_systematic(strategy)
+    found.resumed = start = campaign.next
     with nullcontext(watch) if watch is not None else Watch() as watch:
-        batch = Batch(program, make, seed, _LENGTH, max_steps, watch, races)
+        observer = Observer() if observe or strategy == AUTO else None
+        batch = Batch(program, chosen, seed, max_steps, watch, races, observer)
         counter = _Search(batch, found, max_failing, known)
-        for runs in _runs(batch, schedules, jobs):
-            for run in runs:
+        for done in _runs(batch, start, start + schedules, jobs):
+            for run in done:
                 counter.take(run)
             if progress is not None:
-                progress(len(runs))
+                progress(len(done))
             if watch.interrupted or counter.enough or (distinct and found.distinct >= distinct):
                 break
+        else:
+            found.complete = chosen.claim if found.run < schedules else ""
+            found.incomplete = chosen.shortfall
+        if shrink:
+            fresh = found.failures[len(first) :]
+            found.failures[len(first) :] = [shrunk(f, program, watch) for f in fresh]
         found.interrupted = watch.interrupted
     return found
 
@@ -205,25 +262,29 @@ def _check_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
-def _runs(batch: Batch, schedules: int, jobs: int) -> Iterator[list[Run]]:
-    """The runs by number: the first few guarded, the others in as many processes as wanted."""
-    longest = 0
-    guarded = min(GUARDED, schedules)
+def _runs(batch: Batch, start: int, stop: int, jobs: int) -> Iterator[list[Run]]:
+    """The runs by number: the first few guarded, the others in as many processes as wanted.
+
+    A search that goes on runs those first few again, to learn from them what it learned then.
+    """
+    guarded = min(LEARNING, stop)
     for index in range(guarded):
         run = batch.one(index)
-        longest = max(longest, run.steps)
+        if run is None:
+            return
         if not batch.cut(run):
             _guard(batch, index, run)
-        yield [run]
-    batch.length = longest or batch.length
-    yield from batches(batch, guarded, schedules, jobs)
+            batch.searcher.learn(index, run)
+        if index >= start:
+            yield [run]
+    yield from runs(batch, max(guarded, start), stop, jobs)
 
 
 def _guard(batch: Batch, index: int, run: Run) -> None:
     """Run a schedule again, traced: it must be the same."""
     trace = Trace(stacks=False)
     again = batch.one(index, trace)
-    if run.same_as(again) or batch.cut(again):
+    if again is None or run.same_as(again) or batch.cut(again):
         return
     third = Trace(stacks=False)
     batch.one(index, third)
@@ -256,22 +317,31 @@ class _Search:
         self.batch = batch
         self.found = found
         self.max_failing = max_failing
-        self.seen: set[int] = set()
+        self.campaign = found.campaign
         self.known: dict[tuple[str, str, str], Failure | None] = dict.fromkeys(known)
+        self.known.update({f.violation.signature: f for f in found.failures})
+        self.met: dict[tuple[str, str, str], None] = {}
+        for failure in found.failures:
+            failure.count = 0
         self.stale = self.failing = 0
+        self.stops = found.strategy == AUTO
 
     def take(self, run: Run) -> None:
         """Count a run, and report what it found for the first time."""
         found = self.found
-        index = found.run
+        campaign = self.campaign
+        index = campaign.next
         if self.batch.cut(run):
             return
         found.run += 1
+        campaign.next += 1
         found.longest = max(found.longest, run.steps)
-        if run.schedule in self.seen:
+        if run.seen is not None:
+            campaign.coverage.add(run.seen)
+        if run.schedule in campaign.schedules:
             self.stale += 1
         else:
-            self.seen.add(run.schedule)
+            campaign.schedules.add(run.schedule)
             found.distinct += 1
             self.stale = 0
         if run.violations:
@@ -282,15 +352,17 @@ class _Search:
         self.failing += 1
         found.endless += any(v.kind == "no progress" for v in run.violations)
         new = []
+        enough = len(self.met) >= _MAX_FAILURES
         for violation in run.violations:
             signature = violation.signature
+            self.met[signature] = None
             if signature not in self.known:
                 new.append(violation)
             elif (failure := self.known[signature]) is not None:
                 failure.count += 1
             else:
                 found.seen_again[signature] = found.seen_again.get(signature, 0) + 1
-        if new and len(found.failures) < _MAX_FAILURES:
+        if new and not enough:
             for failure in report_run(self.batch, index, run, new):
                 self.known[failure.violation.signature] = failure
                 found.failures.append(failure)
@@ -300,9 +372,12 @@ class _Search:
         """Whether more schedules would tell nothing worth their time."""
         found = self.found
         found.exhausted = self.stale >= max(_STALE, 2 * found.distinct)
+        if self.stops and found.run >= AT_LEAST and found.coverage.unseen_chance < UNSEEN:
+            found.saturated = UNSEEN
         return (
             found.exhausted
-            or len(found.failures) >= _MAX_FAILURES
+            or found.saturated > 0
+            or len(self.met) >= _MAX_FAILURES
             or self.failing >= self.max_failing
             or found.endless >= _MAX_ENDLESS
         )

@@ -3,6 +3,9 @@
 An exploring run records its deviations and nothing else.  When it breaks a rule, `report_run` runs
 it again from them, traced, and makes report and token while that world still stands.  If the replay
 is not the run, nothing that it could say would be worth anything: that is `EngineError`.
+
+`shrunk` makes of a failure one that shows the same with as little as possible: its report tells the
+minimal interleaving, and its token brings back that.
 """
 
 from __future__ import annotations
@@ -12,15 +15,19 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vfsim.checks import report
-from vfsim.explore import identity
+from vfsim.checks.counters import uncounted
+from vfsim.explore import identity, nearest
 from vfsim.explore.execute import Run, execute
 from vfsim.explore.parallel import Batch, EngineError
+from vfsim.explore.shrink import TIMES, Shrunk, shrink
 from vfsim.explore.strategies.replay import Replay
-from vfsim.explore.token import Token
+from vfsim.explore.token import Token, decode
 from vfsim.explore.watch import INTERRUPTED, TIMED_OUT
 from vfsim.sim.trace import Trace
 
 if TYPE_CHECKING:
+    from vfsim.explore.program import Program
+    from vfsim.explore.watch import Watch
     from vfsim.sim.errors import Violation
     from vfsim.sim.machine import Machine
 
@@ -84,7 +91,8 @@ def report_run(batch: Batch, index: int, run: Run, violations: list[Violation]) 
                 failures.append(Failure(violation, text, told, program.name, index))
 
     batch.watch.begin()
-    again = execute(program, replay, trace, batch.max_steps, look, batch.races)
+    with uncounted():
+        again = execute(program, replay, trace, batch.max_steps, look, batch.races)
     if INTERRUPTED in again.violations:
         return []
     divergence = replay.finish()
@@ -94,6 +102,77 @@ def report_run(batch: Batch, index: int, run: Run, violations: list[Violation]) 
             f"{divergence or _what_differs(run, again)}.  {WHOSE_FAULT}"
         )
     return failures
+
+
+@uncounted()
+def shrunk(failure: Failure, program: Program, watch: Watch) -> Failure:
+    """The same failure in the smallest program and schedule that show it.
+
+    Args:
+        program: that the failure was found in.
+
+    Returns:
+        The failure itself if it is of a smaller program already, or Ctrl-C came.
+
+    Raises:
+        EngineError: its run cannot be repeated.
+    """
+    token = decode(failure.token)
+    signature = failure.violation.signature
+    if token.options != program.options or signature[0] == TIMED_OUT or watch.interrupted:
+        return failure
+    limit = token.max_steps
+    watch.begin()
+    run = execute(program, Replay(token.deviations), None, limit)
+    small = shrink(program, run, signature, max_steps=limit, watch=watch)
+    if watch.interrupted:
+        return failure
+    if small.reproduced < TIMES:
+        raise EngineError(
+            f"{signature[0]} in {program.name} came again in {small.reproduced} of {TIMES} replays."
+            f"  {WHOSE_FAULT}"
+        )
+    known = nearest.look(small.program, small.deviations, signature, limit, watch)
+    return _retold(failure, token, small, known)
+
+
+def _retold(failure: Failure, token: Token, small: Shrunk, known: nearest.Looked) -> Failure:
+    """The failure with the report and the token of its shrunk run."""
+    trace = Trace()
+    replay = Replay(small.deviations)
+    found: list[Failure] = []
+
+    def tell_it(machine: Machine) -> None:
+        text = str(
+            attrs.evolve(
+                token,
+                options=small.program.options,
+                fingerprint=trace.digest()[:8],
+                deviations=tuple(small.deviations),
+                expected=tuple(replay.met),
+            )
+        )
+        for violation in machine.violations:
+            if violation.signature == failure.violation.signature:
+                told = tell(machine, violation, text, known)
+                found.append(attrs.evolve(failure, violation=violation, token=text, report=told))
+
+    execute(small.program, replay, trace, token.max_steps, tell_it)
+    return found[0] if found else failure
+
+
+def tell(machine: Machine, violation: Violation, token: str, known: nearest.Looked) -> str:
+    """The report of a violation, with what is known of its schedule."""
+    assert machine.trace is not None
+    parting = known.parting(machine.trace)
+    return report.render(
+        machine,
+        violation,
+        token,
+        size=known.size(machine.trace),
+        difference=parting.text if parting is not None else "",
+        marks=parting.events if parting is not None else (),
+    )
 
 
 def _token(batch: Batch, index: int, run: Run, replay: Replay, trace: Trace) -> Token:

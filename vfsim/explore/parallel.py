@@ -8,8 +8,8 @@ parent.
 Processes are forked, because a scenario may be a function that cannot be sent.  No task is alive at
 that moment.
 
-`Batch` is the schedules of one exploration as such pieces: the strategy of a schedule is made from
-(seed, number, expected length), all fixed before the first parallel one.
+`Batch` is the schedules of one exploration.  Where the searcher is parallel they are such pieces;
+otherwise they run here, one after the other.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ import attrs
 
 from vfsim.checks.counters import Counts, add_counts, counts, difference
 from vfsim.explore.execute import Run, execute
+from vfsim.explore.observe import EVERY, Observer, Observing, Seen
+from vfsim.explore.record import Recorder
 from vfsim.explore.watch import INTERRUPTED, Watch
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from vfsim.explore.program import Program
-    from vfsim.explore.strategies import Maker
+    from vfsim.explore.searcher import Searcher
     from vfsim.sim.trace import Trace
 
 R = TypeVar("R")
@@ -108,45 +110,78 @@ def _piece(number: int) -> tuple[Any, Counts]:
 
 @attrs.define
 class Batch:
-    """What one exploration runs: the same for each of its schedules.
+    """The schedules of one exploration, by number.
 
     Attributes:
-        make: makes a schedule's strategy from its seed and the expected length.
-        length: how many points a run is expected to pass; learned from the first schedules.
+        searcher: makes the strategy of each.
+        seed: of the search, for tokens.
         watch: keeps runaway schedules and Ctrl-C in hand.
         races: look for races.
+        observer: looks at what the schedules show, if somebody wants to know.
     """
 
     program: Program
-    make: Maker
+    searcher: Searcher
     seed: int
-    length: int
     max_steps: int
     watch: Watch
     races: bool = True
+    observer: Observer | None = None
 
-    def one(self, index: int, trace: Trace | None = None, watch: Watch | None = None) -> Run:
-        """Run schedule number ``index``."""
+    def one(self, index: int, trace: Trace | None = None, watch: Watch | None = None) -> Run | None:
+        """Run schedule number ``index``; None: there is no such schedule, nor any after it."""
+        strategy = self.searcher.strategy(index)
+        if strategy is None:
+            return None
         (watch or self.watch).begin()
-        strategy = self.make(self.seed << 32 | index, self.length)
-        return execute(self.program, strategy, trace, self.max_steps, races=self.races)
+        if self.observer is None or isinstance(strategy, Recorder):
+            run = execute(self.program, strategy, trace, self.max_steps, races=self.races)
+            if run.interleaving is not None:
+                run.seen = Seen(run.interleaving)
+            return run
+        observing = Observing(strategy, self.observer, index % EVERY == 0)
+        run = execute(self.program, observing, trace, self.max_steps, observing.inspect, self.races)
+        run.seen = observing.seen()
+        return run
 
     def cut(self, run: Run) -> bool:
         """Whether Ctrl-C was pressed by now, so that this run may be incomplete."""
         return self.watch.interrupted or INTERRUPTED in run.violations
 
 
-def batches(batch: Batch, start: int, stop: int, jobs: int) -> Iterator[list[Run]]:
-    """The runs numbered from ``start`` to ``stop``, in order, some at a time."""
+def runs(batch: Batch, start: int, stop: int, jobs: int) -> Iterator[list[Run]]:
+    """The runs numbered from ``start`` to ``stop``, in order, some at a time, while there are any.
 
+    Each is learned from before the next is asked for, unless the searcher is parallel.
+    """
+    if batch.searcher.parallel:
+        yield from _shared_out(batch, start, stop, jobs)
+        return
+    for index in range(start, stop):
+        run = batch.one(index)
+        if run is None:
+            return
+        if not batch.cut(run):
+            batch.searcher.learn(index, run)
+        yield [run]
+        if batch.watch.interrupted:
+            return
+
+
+def _shared_out(batch: Batch, start: int, stop: int, jobs: int) -> Iterator[list[Run]]:
     def chunk(number: int, watch: Watch) -> list[Run]:
         first = start + number * CHUNK
-        runs = []
+        done = []
         for index in range(first, min(first + CHUNK, stop)):
             run = batch.one(index, None, watch)
-            runs.append(run if jobs == 1 or run.violations else run.slim())
+            if run is None:
+                break
+            done.append(run if jobs == 1 or run.violations else run.slim())
             if watch.interrupted:
                 break
-        return runs
+        return done
 
-    return in_order(chunk, -(-(stop - start) // CHUNK), jobs, batch.watch)
+    for done in in_order(chunk, -(-(stop - start) // CHUNK), jobs, batch.watch):
+        if not done:
+            return
+        yield done

@@ -77,7 +77,7 @@ class Program(Protocol):
 
 def default_judge(races: bool = False) -> Judge:
     """The judge that looks at everything; at races, too, if asked to (`execute` asks itself)."""
-    return KernelJudge(races)
+    return KernelJudge(races=races)
 
 
 class FunctionProgram:

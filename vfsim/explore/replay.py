@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from vfsim.checks import report
 from vfsim.explore import identity
-from vfsim.explore.execute import Run, execute
-from vfsim.explore.failure import WHOSE_FAULT, Failure
+from vfsim.explore.execute import MAX_STEPS, Run, execute
+from vfsim.explore.failure import WHOSE_FAULT, Failure, tell
+from vfsim.explore.nearest import UNKNOWN, look
 from vfsim.explore.parallel import EngineError
 from vfsim.explore.strategies.replay import Replay
-from vfsim.explore.watch import Watch
+from vfsim.explore.watch import TIMED_OUT, Watch
 from vfsim.sim.trace import Trace
 
 if TYPE_CHECKING:
@@ -66,6 +66,18 @@ class Replayed:
             return f"{self.token.rule} was found then and is not found now"
         return "" if self.exact else "the trace is not the recorded one"
 
+    @property
+    def what_changed(self) -> str:
+        """What is not as it was, and what that did to the run, as a sentence; or ""."""
+        if not self.changed:
+            return ""
+        text = f"{self.changed} changed since this token was made"
+        if self.divergence:
+            return (
+                f"{text}; the replay comes as close as it can, and first differs {self.divergence}"
+            )
+        return f"{text}, but not this run" if self.exact else text
+
     def check(self) -> None:
         """Raises: EngineError if the replay should have been exact and was not."""
         if self.broken:
@@ -75,20 +87,30 @@ class Replayed:
 
 
 def replay(token: Token, program: Program) -> Replayed:
-    """Run a token of a program again."""
+    """Run a token of a program again.
+
+    What it was made for is told with the nearest schedule that passes.
+    """
     trace = Trace()
     strategy = Replay(token.deviations, token.expected)
     failures: list[Failure] = []
     text = str(token)
+    limit = token.max_steps or MAX_STEPS
 
-    def look(machine: Machine) -> None:
+    def tell_all(machine: Machine) -> None:
         for violation in machine.violations:
-            told = report.render(machine, violation, text)
+            told = tell(
+                machine, violation, text, known if violation.signature == signature else UNKNOWN
+            )
             failures.append(Failure(violation, text, told, program.name, token.schedule))
 
     with Watch() as watch:
+        signature = _wanted(token, program, limit, watch)
+        known = UNKNOWN
+        if signature is not None:
+            known = look(program, token.deviations, signature, limit, watch)
         watch.begin()
-        run = execute(program, strategy, trace, token.max_steps or None, look)
+        run = execute(program, strategy, trace, limit, tell_all)
     return Replayed(
         token=token,
         run=run,
@@ -98,6 +120,20 @@ def replay(token: Token, program: Program) -> Replayed:
         exact=run.digest[: len(token.fingerprint)] == token.fingerprint,
         interrupted=watch.interrupted,
     )
+
+
+def _wanted(
+    token: Token, program: Program, limit: int, watch: Watch
+) -> tuple[str, str, str] | None:
+    """The signature of the violation that the token was made for, if it comes again."""
+    if token.rule in ("", TIMED_OUT):
+        return None
+    watch.begin()
+    run = execute(program, Replay(token.deviations), None, limit)
+    for violation in run.violations:
+        if (violation.rule, violation.blamed) == (token.rule, token.blamed):
+            return violation.signature
+    return None
 
 
 def _changed(token: Token) -> str:

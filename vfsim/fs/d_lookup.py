@@ -41,6 +41,7 @@ from vfsim.fs.dentry import (
 from vfsim.locks.bitlock import BitLock
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.locks.seqlock import SeqLock
+from vfsim.locks.slab import kmalloc
 from vfsim.locks.waitqueue import WaitQueue
 from vfsim.sim.state import K
 
@@ -56,10 +57,11 @@ def d_alloc(parent: Dentry, name: str) -> Dentry:
     """Sleeps.  A new dentry, unhashed and negative, with one reference and one on ``parent``.
 
     Raises:
-        OSError: what the filesystem's ``d_init`` says.
+        OSError: ENOMEM, or what the filesystem's ``d_init`` says.
 
     Takes the parent's d_lock.  Source: ``d_alloc``.
     """
+    kmalloc()
     dentry = Dentry(parent.d_sb, name, parent)
     if parent.d_flags & DCACHE_OP_HASH:
         dentry.d_key = parent.d_op.d_hash(parent, name)
@@ -75,7 +77,12 @@ def d_alloc(parent: Dentry, name: str) -> Dentry:
 
 
 def d_alloc_pseudo(sb: SuperBlock, name: str) -> Dentry:
-    """Sleeps.  A dentry without a parent, for files that have no place in a tree."""
+    """Sleeps.  A dentry without a parent, for files that have no place in a tree.
+
+    Raises:
+        OSError: ENOMEM, or what the filesystem's ``d_init`` says.
+    """
+    kmalloc()
     dentry = Dentry(sb, name, None)
     if dentry.d_flags & DCACHE_OP_INIT:
         dentry.d_op.d_init(dentry)

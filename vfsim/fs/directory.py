@@ -24,6 +24,7 @@ from __future__ import annotations
 from stat import S_IFREG, S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
 from typing import TYPE_CHECKING
 
+from vfsim.checks.instances import order_by
 from vfsim.fs.dcache import (
     d_ancestor,
     d_delete,
@@ -306,6 +307,22 @@ def lock_rename(p1: Dentry, p2: Dentry) -> Dentry | None:
     dir1.i_rwsem.down_write(I_MUTEX_PARENT)
     dir2.i_rwsem.down_write(I_MUTEX_PARENT2 if trap is None else I_MUTEX_CHILD)
     return trap
+
+
+def _directories(outer: Inode, inner: Inode) -> str:
+    """The order of two directories: ancestor first; strangers under s_vfs_rename_mutex only."""
+    if not outer.i_dentry or not inner.i_dentry:
+        return ""
+    a, b = outer.i_dentry[0], inner.i_dentry[0]
+    if d_ancestor(b, a) is not None:
+        return "an ancestor is locked before its descendants"
+    renamer = outer.i_sb.s_vfs_rename_mutex.owner
+    if d_ancestor(a, b) is not None or (renamer and renamer is outer.i_rwsem.owner):
+        return ""
+    return "two directories of which none is the other's ancestor need s_vfs_rename_mutex"
+
+
+order_by("i_rwsem_dir", _directories)
 
 
 def unlock_rename(p1: Dentry, p2: Dentry) -> None:

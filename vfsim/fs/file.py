@@ -34,7 +34,9 @@ from vfsim.fs.attr import file_remove_privs, file_update_time, touch_atime
 from vfsim.fs.dcache import dget, dput
 from vfsim.fs.mount import Mount, Path, mnt_drop_write, mnt_want_write, mntget, mntput
 from vfsim.fs.operations import FileOperations
+from vfsim.fs.process import current_cred
 from vfsim.locks.mutex import Mutex
+from vfsim.locks.slab import kmalloc
 from vfsim.locks.spinlock import SpinLock
 from vfsim.sim.errors import ENXIO, ETXTBSY
 from vfsim.sim.shared import guarded_by, share
@@ -158,6 +160,16 @@ class File:
 
 share(File, "f_pos", guarded_by("_f_pos_lock"))
 share(File, "f_flags", guarded_by("_f_lock", lockless=True))
+
+
+def get_empty_filp(flags: int) -> File:
+    """Never sleeps.  A file that belongs to nobody, opened with the caller's credentials.
+
+    Raises:
+        OSError: ENOMEM.
+    """
+    kmalloc()
+    return File(flags, current_cred())
 
 
 @attrs.define(eq=False, slots=True)

@@ -38,8 +38,10 @@ from __future__ import annotations
 
 from stat import S_ISDIR, S_ISGID
 from typing import TYPE_CHECKING, Annotated, Any
+from weakref import ref
 
 from vfsim.checks.bugs import bug, warn
+from vfsim.checks.instances import ascending, order_by
 from vfsim.checks.lifetime import note_ref
 from vfsim.fs.icache import (
     I_CLEAR,
@@ -80,6 +82,7 @@ from vfsim.fs.icache import (
 )
 from vfsim.fs.operations import FileOperations, InodeOperations, SuperOperations
 from vfsim.locks.rwsem import RwSem
+from vfsim.locks.slab import kmalloc
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.bdi import check_dirty
 from vfsim.mm.mapping import AddressSpace
@@ -210,7 +213,7 @@ class Inode:
         self.i_dentry = []
         self.i_state_owner = None
         self.i_wait = None
-        self.i_rwsem = RwSem(sb.s_i_rwsem_class)
+        _give_rwsem(self, sb.s_i_rwsem_class)
         self.i_dir_seq = None
         self.i_writecount = 0
         self.i_hash = None
@@ -292,7 +295,11 @@ class Inode:
 def alloc_inode(sb: SuperBlock) -> Inode:
     """Sleeps.  An inode of ``sb`` that nobody else knows (``alloc_inode`` of the filesystem, if it
     has one).
+
+    Raises:
+        OSError: ENOMEM, or what the filesystem says.
     """
+    kmalloc()
     op = sb.s_op
     inode = Inode(sb) if type(op).alloc_inode is _PLAIN_ALLOC else op.alloc_inode(sb)
     note_ref(inode, 1, "alloc_inode")
@@ -311,6 +318,9 @@ def new_inode(sb: SuperBlock) -> Inode:
 
     Args:
         sb: the superblock, which must stay active.
+
+    Raises:
+        OSError: ENOMEM.
 
     Takes and releases ``s_inode_list_lock``.  Source: ``new_inode`` (which leaves the number to the
     filesystem).
@@ -353,7 +363,12 @@ def lockdep_annotate_inode_mutex_key(inode: Inode) -> None:
     rwsem = inode.i_rwsem
     name = inode.i_sb.s_i_rwsem_dir_class
     if rwsem.name != name and not rwsem.is_locked():
-        inode.i_rwsem = RwSem(name)
+        _give_rwsem(inode, name)
+
+
+def _give_rwsem(inode: Inode, name: str) -> None:
+    inode.i_rwsem = RwSem(name)
+    inode.i_rwsem.of = ref(inode)
 
 
 # -- finding ---------------------------------------------------------------------------------------
@@ -648,6 +663,9 @@ def lock_two_nondirectories(a: Inode | None, b: Inode | None) -> None:
         first.i_rwsem.down_write()
     if second is not None and second is not first and not S_ISDIR(second.i_mode):
         second.i_rwsem.down_write(I_MUTEX_NONDIR2)
+
+
+order_by("i_rwsem", ascending("address", lambda inode: inode.i_addr))
 
 
 def unlock_two_nondirectories(a: Inode | None, b: Inode | None) -> None:

@@ -54,6 +54,7 @@ from vfsim.fs.super import register_filesystem, supers
 from vfsim.fs.syscalls import Sys, return_to_user
 from vfsim.mm.page import Page
 from vfsim.sim.errors import KernelBug, Killed, Violation
+from vfsim.sim.faults import kinds
 from vfsim.sim.judge import Judge
 from vfsim.sim.machine import MAX_STEPS, Machine
 from vfsim.sim.state import K
@@ -82,6 +83,8 @@ class Kernel:
             noticed.
         trace: record every operation (`Kernel.trace`).
         max_steps: scheduling points until a run counts as making no progress.
+        faults: the kinds of fault that may happen (``"alloc,copy,io"``), where the strategy
+            chooses them.
         races: look for races on declared fields.
 
     Attributes:
@@ -96,6 +99,7 @@ class Kernel:
         checks: bool = True,
         trace: bool | Trace | None = False,
         max_steps: int = MAX_STEPS,
+        faults: str | Iterable[str] = (),
         races: bool = False,
     ) -> None:
         if seed is not None and not isinstance(strategy, str):
@@ -108,7 +112,7 @@ class Kernel:
             (Trace() if trace else None) if isinstance(trace, bool) else trace
         )
         judge = default_judge(races) if checks else Judge()
-        self.machine = Machine(cpus, strategy, judge, self.trace, max_steps)
+        self.machine = Machine(cpus, strategy, judge, self.trace, max_steps, kinds(faults))
         self.machine.data["kernel"] = self
         self.checks = checks
         self.sys = Sys(self)
@@ -269,6 +273,32 @@ class Kernel:
     def start(self, process: Process, fn: Callable[..., Any], args: tuple[Any, ...]) -> Task:
         """Never sleeps.  Start a task for a process that exists (`Sys.fork`)."""
         return self.machine.spawn(self._life, lambda: process, fn, args, name=process.name)
+
+    def login(self, name: str, umask: int = 0o022) -> Process:
+        """A process of root's without a task, made now: it lives until it is ended by `logout`.
+
+        `resume` lets it do something.  For programs that come in pieces, with the world looked at
+        in between.
+        """
+        self._must_be_idle("login")
+        made: list[Process] = []
+        self._do(lambda: made.append(_process(name, ROOT_CRED, umask)))
+        return made[0]
+
+    def resume(self, process: Process, fn: Callable[..., Any], *args: Any) -> Task:
+        """Start a task that runs ``fn(sys, *args)`` for a process which outlives it."""
+        return self.machine.spawn(self._while, process, fn, args, name=process.name)
+
+    def logout(self, process: Process) -> Task:
+        """Start a task that ends a process: closes its files, gives its directories back."""
+        return self.resume(process, lambda sys: process.exit())
+
+    def _while(self, process: Process, fn: Callable[..., R], args: tuple[Any, ...]) -> R:
+        """Sleeps.  The life of a task that leaves its process behind."""
+        K.cur.process = process
+        result = fn(self.sys, *args)
+        return_to_user(K.cur)
+        return result
 
     def _life(self, make: Callable[[], Process], fn: Callable[..., R], args: tuple[Any, ...]) -> R:
         """Sleeps.  A process's task, from beginning to end."""

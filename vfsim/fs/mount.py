@@ -70,6 +70,7 @@ from vfsim.fs.super import (
 from vfsim.locks.rcu import call_rcu, rcu_read_lock, rcu_read_unlock, synchronize_rcu
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.seqlock import SeqLock
+from vfsim.locks.slab import kmalloc
 from vfsim.sim.errors import EBUSY, EINVAL, ENOENT, ENOTDIR, EROFS
 from vfsim.sim.scheduler import might_sleep
 from vfsim.sim.shared import guarded_by, kernel_struct
@@ -506,10 +507,11 @@ def vfs_kern_mount(fs_type: FileSystemType, flags: int, dev_name: str, data: Any
             understands them.
 
     Raises:
-        OSError: what the filesystem says.
+        OSError: ENOMEM, or what the filesystem says.
 
     Source: ``vfs_kern_mount``.
     """
+    kmalloc()
     root = mount_fs(fs_type, flags & ~_PER_MOUNT, dev_name, data)
     mnt_flags = 0
     for ms, bit in _FLAGS.items():

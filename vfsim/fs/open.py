@@ -49,6 +49,7 @@ from vfsim.fs.file import (
     O_TMPFILE,
     File,
     fput,
+    get_empty_filp,
     get_write_access,
     put_write_access,
     vfs_open,
@@ -78,7 +79,7 @@ from vfsim.fs.permission import (
     inode_owner_or_capable,
     inode_permission,
 )
-from vfsim.fs.process import current_cred, current_umask
+from vfsim.fs.process import current_umask
 from vfsim.sim.errors import (
     EACCES,
     EEXIST,
@@ -173,7 +174,7 @@ class _Opening:
     def __init__(self, op: OpenFlags, nd: Nameidata) -> None:
         self.op = op
         self.nd = nd
-        self.file = File(op.flags, current_cred())
+        self.file = get_empty_filp(op.flags)
         self.opened = False
         self.created = False
         self.got_write = False
@@ -472,7 +473,7 @@ def _open_path(name: str, op: OpenFlags) -> File:
     """O_PATH: a descriptor for a place, not for data; the filesystem does not hear of it."""
     path = user_path(name, op.lookup_flags)
     try:
-        file = File(op.flags, current_cred())
+        file = get_empty_filp(op.flags)
         vfs_open(file, path.mnt, path.dentry)
         return file
     finally:

@@ -134,8 +134,9 @@ import os
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from vfsim.checks.calls import Call, running_call
+from vfsim.checks.calls import Call, holds, label, running_call
 from vfsim.checks.contract import Operations
+from vfsim.checks.lifetime import freed_by
 from vfsim.checks.rules import (
     ADAPTED,
     Lock,
@@ -148,6 +149,7 @@ from vfsim.checks.rules import (
     gives_ref,
     must_hold,
     must_hold_shared,
+    must_not_hold,
     never_blocks,
     prototype,
     releases,
@@ -157,6 +159,7 @@ from vfsim.checks.rules import (
     when,
 )
 from vfsim.fs import prose as prose
+from vfsim.sim.context import held_entries
 from vfsim.sim.errors import (
     EACCES,
     EINVAL,
@@ -277,6 +280,14 @@ def the_open_directory_lives(file: File) -> bool:
     return not file.f_inode.i_flags & _S_DEAD
 
 
+def nobody_else_looks(dentry: Dentry) -> bool:
+    parent = dentry.d_parent
+    if not parent.d_lookups:
+        return True
+    others = parent.d_lookups.get(dentry.d_key, ())
+    return not any(d is not dentry and d.d_name == dentry.d_name for d in others)
+
+
 @accesses_for_its_caller
 def unused_and_not_new(inode: Inode) -> bool:
     return not inode.i_count and not inode.i_state & _I_NEW
@@ -338,6 +349,36 @@ def stays_in_use(call: Call, dentry: Dentry) -> Iterator[None]:
     call.caller("P10", sb.s_active > 0, "on a superblock that is not in use any more")
     yield
     call.caller("P10", sb.s_active > 0, "on a superblock that went away meanwhile")
+
+
+def locked_as_it_was_reached(call: Call, dentry: Dentry) -> Iterator[None]:
+    """P9: ustat(2) has nothing but s_umount to keep the superblock; the others have the path."""
+    held = holds(call.task, dentry.d_sb.s_umount, exclusive=False)
+    if not call.outermost:
+        pass  # one method calls another
+    elif call.reached_through("Sys.ustat"):
+        call.caller("P9", held, "by ustat(2) without s_umount held")
+    elif call.reached_through("Sys.statfs", "Sys.fstatfs"):
+        call.caller("P9", not held, "by path or descriptor, with s_umount held")
+    yield
+
+
+def ends_outside_of_the_directory(call: Call, inode: Inode) -> Iterator[None]:
+    """E23: whoever unlinked the file has let go of the directory."""
+    locked = not inode.i_nlink and any(
+        label(lock) == inode.i_sb.s_i_rwsem_dir_class for lock, _ in held_entries(call.task)
+    )
+    early = locked and call.reached_through("do_unlink")
+    call.caller("E23", not early, "with the directory locked that the file was unlinked from")
+    yield
+
+
+def frees_after_a_grace_period(call: Call, inode: Inode) -> Iterator[None]:
+    """E24: a walk in an RCU read section may still look at it."""
+    waited = K.machine.data.get("rcu_waited", 0)
+    yield
+    at_once = freed_by(inode) == call.task.name and waited == K.machine.data.get("rcu_waited", 0)
+    call.check("E24", not at_once, "freed the inode at once, without a grace period")
 
 
 @accesses_for_its_caller
@@ -546,6 +587,7 @@ class InodeOperations(Operations):
         "parallel",
     )
     @gives_ref("return")
+    @expects(nobody_else_looks, rule="E3")
     def lookup(self, dir: Inode, dentry: Dentry, flags: int) -> Dentry | None:
         """Sleeps.  Find ``dentry.d_name`` in ``dir``: ``d_add(dentry, inode)``, with None for a
         name that is not there.
@@ -681,6 +723,7 @@ class InodeOperations(Operations):
     @prototype("const char *(*get_link) (struct dentry *, struct inode *, void **);")
     @row("no")
     @never_blocks(when=without_dentry, rule="E1")
+    @expects(an_rcu_walk, when=without_dentry, rule="E1")
     def get_link(self, dentry: Dentry | None, inode: Inode) -> str:
         """Sleeps.  The target of a symlink, for a walk.
 
@@ -869,6 +912,7 @@ class SuperOperations(Operations):
 
     @prototype("void (*destroy_inode)(struct inode *);")
     @row("")
+    @watch(frees_after_a_grace_period)
     def destroy_inode(self, inode: Inode) -> None:
         """Sleeps.  Give back what `alloc_inode` made; walks may still look at it until a grace
         period has passed.
@@ -919,6 +963,7 @@ class SuperOperations(Operations):
     @row("")
     @expects(being_freed, rule="E10")
     @watch(clears)
+    @watch(ends_outside_of_the_directory)
     def evict_inode(self, inode: Inode) -> None:
         """Sleeps.  The inode goes: throw its pages away, free its blocks if it has no links,
         ``clear_inode`` it.
@@ -973,6 +1018,7 @@ class SuperOperations(Operations):
         means="the caller holds s_umount shared if it is ustat(2), and never exclusive",
     )
     @watch(stays_in_use)
+    @watch(locked_as_it_was_reached)
     def statfs(self, dentry: Dentry) -> KStatfs:
         """Sleeps.  Sizes and counts of the filesystem that ``dentry`` is on.  Left out: ENOSYS."""
         raise ENOSYS()
@@ -1123,6 +1169,7 @@ class FileOperations(Operations):
     blanket_rule = "P65"
 
     @prototype("loff_t (*llseek) (struct file *, loff_t, int);")
+    @must_not_hold("file.f_inode.i_rwsem", rule="P66")
     def llseek(self, file: File, offset: int, whence: int) -> int:
         """Sleeps.  Move ``f_pos``; returns where it is now.  Locks for itself (P66).
 

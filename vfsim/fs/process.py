@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vfsim.checks.blame import innermost
+from vfsim.checks.bugs import bug
+from vfsim.checks.rules import RULES
 from vfsim.fs.mount import Path, path_get, path_put
 from vfsim.sim.errors import EPERM
 from vfsim.sim.state import K
@@ -213,10 +216,14 @@ def current_process() -> Process:
     """Never sleeps.  The process of the running task.
 
     Raises:
-        TypeError: outside a task, or in a kernel thread, which has none.
+        TypeError: outside a task, or in a kernel thread, which has none (for a filesystem's methods
+            that a loop device's worker calls that is a broken rule, P18).
     """
     process = K.cur.process
     if process is None:
+        site = innermost(K.cur)
+        if site is not None and site.method.id in RULES["P18"].applies_to:
+            bug("P18", f"{site.title}() relies on a process, and {K.cur.name} is a kernel thread")
         raise TypeError(
             f"{K.cur.name} is a kernel thread: it has no files, no directory and no credentials"
         )

@@ -81,8 +81,7 @@ rule(
     "P9",
     "statfs has s_umount shared when ustat(2) calls it, and does not have it otherwise.",
     "super_operations.statfs",
-    status="adapted",
-    why="never exclusive; who called is looked at once ustat(2) exists",
+    why="who called is told by the stack: ustat(2), or statfs(2) and fstatfs(2); never exclusive",
 )
 rule(
     "P10",
@@ -165,8 +164,8 @@ rule(
     "P66",
     "llseek gets no lock from the VFS: one that is not generic_file_llseek locks for itself.",
     "file_operations.llseek",
-    why="a race on f_pos or i_size inside a llseek of its own; i_size_read() and the inode lock "
-    "are both fine",
+    why="the caller does not hold i_rwsem, so that it can be taken; a race on i_size is for the "
+    "race checks",
 )
 rule(
     "P67",
@@ -313,7 +312,7 @@ rule(
     "E24",
     "destroy_inode does not free memory that rcu-walks may still look at.",
     "super_operations.destroy_inode",
-    why="a use after free, before a grace period has passed",
+    why="it is still there when the method returns: freed by call_rcu(), for instance",
 )
 rule(
     "E25",

@@ -29,7 +29,18 @@ from vfsim.fs.file import (
 from vfsim.fs.inode import S_DEAD
 from vfsim.fs.operations import FileOperations
 from vfsim.fs.super import sb_end_write, sb_start_write
-from vfsim.sim.errors import EBADF, EINVAL, EISDIR, ENOENT, ENOTDIR, ENXIO, EOVERFLOW, ESPIPE
+from vfsim.sim.errors import (
+    EBADF,
+    EFAULT,
+    EINVAL,
+    EISDIR,
+    ENOENT,
+    ENOTDIR,
+    ENXIO,
+    EOVERFLOW,
+    ESPIPE,
+)
+from vfsim.sim.faults import COPY, copied, fails, fault_in
 
 if TYPE_CHECKING:
     from vfsim.fs.dentry import Dentry
@@ -63,7 +74,7 @@ def vfs_read(file: File, count: int, pos: int) -> tuple[bytes, int]:
 
     Raises:
         OSError: in this order: EBADF (not open for reading), EISDIR, EINVAL (no method, bad range),
-            EOVERFLOW, or what the filesystem says.
+            EOVERFLOW, EFAULT (user memory is gone), or what the filesystem says.
 
     Source: ``vfs_read``; EISDIR comes from here and not from each filesystem's
     ``generic_read_dir``.
@@ -78,7 +89,10 @@ def vfs_read(file: File, count: int, pos: int) -> tuple[bytes, int]:
     op = file.f_op
     if type(op).read is not _NO_READ:
         data = op.read(file, count, pos)
-        return data, pos + len(data)
+        there = copied(len(data))
+        if data and not there:
+            raise EFAULT()
+        return data[:there], pos + there
     iocb = Kiocb(file, pos, iocb_flags(file))
     data = op.read_iter(iocb, count)
     return data, iocb.ki_pos
@@ -92,7 +106,7 @@ def vfs_write(file: File, data: bytes, pos: int) -> tuple[int, int]:
 
     Raises:
         OSError: in this order: EBADF (not open for writing), EINVAL (no method, bad range), EFBIG,
-            or what the filesystem says.
+            EFAULT (user memory is gone), or what the filesystem says.
 
     Source: ``vfs_write``.
     """
@@ -111,8 +125,9 @@ def vfs_write(file: File, data: bytes, pos: int) -> tuple[int, int]:
     try:
         op = file.f_op
         if type(op).write is not _NO_WRITE:
+            fault_in()
             written = op.write(file, data, pos)
-            end = inode.i_size if file.f_flags & os.O_APPEND else pos + written
+            end = inode.i_size if written and file.f_flags & os.O_APPEND else pos + written
         else:
             iocb = Kiocb(file, pos, iocb_flags(file))
             written = op.write_iter(iocb, data)
@@ -209,17 +224,18 @@ class DirContext:
         entries: what was emitted so far, as (name, ino, type).
     """
 
-    __slots__ = ("entries", "full", "pos", "room")
+    __slots__ = ("entries", "full", "lost", "pos", "room")
 
     def __init__(self, pos: int, room: int) -> None:
         self.pos = pos
         self.room = room
         self.full = False
+        self.lost = False
         self.entries: list[tuple[str, int, int]] = []
 
     def emit(self, name: str, ino: int, d_type: int) -> bool:
-        """Never sleeps.  Add one entry; False if the buffer is full: then stop, and leave ``pos``
-        at this entry.
+        """Never sleeps.  Add one entry; False if the buffer is full, or gone: then stop, and leave
+        ``pos`` at this entry.
 
         Args:
             name: as in the directory.  ino: its inode number.  d_type: DT_* (``mode >> 12``).
@@ -227,6 +243,9 @@ class DirContext:
         need = len(name.encode("utf-8", "surrogateescape")) + 27 & ~7  # as in struct linux_dirent64
         if need > self.room:
             self.full = True
+            return False
+        if fails(COPY):
+            self.lost = True
             return False
         self.room -= need
         self.entries.append((name, ino, d_type))
@@ -288,12 +307,15 @@ def getdents(file: File, count: int) -> list[tuple[str, int, int]]:
     """Sleeps.  The next entries that fit ``count`` bytes, as (name, ino, type); none at the end.
 
     Raises:
-        OSError: EINVAL if not even one fits, or as `iterate_dir`.
+        OSError: EINVAL if not even one fits, EFAULT if user memory is gone, or as `iterate_dir`.
 
     Source: ``getdents64``.
     """
     ctx = DirContext(file.f_pos, count)
     iterate_dir(file, ctx)
-    if ctx.full and not ctx.entries:
-        raise EINVAL()
+    if not ctx.entries:
+        if ctx.full:
+            raise EINVAL()
+        if ctx.lost:
+            raise EFAULT()
     return ctx.entries

@@ -54,6 +54,7 @@ from vfsim.fs.operations import DentryOperations, FileSystemType, SuperOperation
 from vfsim.locks.mutex import Mutex
 from vfsim.locks.rcu import call_rcu
 from vfsim.locks.rwsem import RwSem
+from vfsim.locks.slab import kmalloc
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.writeback import bdev_bdi, sync_inodes_sb, writeback_inodes_sb
 from vfsim.sim.errors import EBUSY, EINVAL, ENODEV, ENOTBLK
@@ -313,7 +314,7 @@ def sget(
     yet.
 
     Raises:
-        OSError: what ``set`` raises.
+        OSError: ENOMEM, or what ``set`` raises.
 
     Source: ``sget``.
     """
@@ -330,6 +331,7 @@ def sget(
                 return old
         elif new is None:
             world.sb_lock.unlock()
+            kmalloc()
             new = SuperBlock(fs_type, flags)
             note_ref(new, 1, "sget")
             hand_over(new, "sget")

@@ -14,23 +14,34 @@ from vfsim.locks.bitlock import BitLock, SleepBit
 from vfsim.locks.completion import Completion
 from vfsim.locks.lockref import LockRef
 from vfsim.locks.mutex import Mutex
+from vfsim.locks.percpu_rwsem import PerCpuRwSem
 from vfsim.locks.rcu import call_rcu, rcu_read, rcu_read_lock, rcu_read_unlock, synchronize_rcu
+from vfsim.locks.rwlock import RwLock
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.seqlock import SeqCount, SeqLock
-from vfsim.locks.spinlock import SpinLock
+from vfsim.locks.spinlock import RawSpinLock, SpinLock
+from vfsim.locks.srcu import Srcu
 from vfsim.locks.waitqueue import WaitQueue
+from vfsim.locks.ww_mutex import WwClass, WwContext, WwMutex
 
 __all__ = [
     "BitLock",
     "Completion",
     "LockRef",
     "Mutex",
+    "RawSpinLock",
+    "RwLock",
+    "PerCpuRwSem",
     "RwSem",
     "SeqCount",
     "SeqLock",
     "SleepBit",
     "SpinLock",
+    "Srcu",
     "WaitQueue",
+    "WwClass",
+    "WwContext",
+    "WwMutex",
     "call_rcu",
     "rcu_read",
     "rcu_read_lock",

@@ -162,10 +162,13 @@ class SleepBit:
     Attributes:
         owner: the task that holds it, or None if it is free or disowned.
         keeper: who has it while it is disowned ("I/O"), else None.
+        of: what it belongs to, or a weak reference to that: for the order of instances, where there
+            is one.
     """
 
-    __slots__ = ("keeper", "key", "locked", "name", "owner", "waiters")
+    __slots__ = ("keeper", "key", "locked", "name", "of", "owner", "waiters")
     is_pin = False
+    of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
         self.name = name

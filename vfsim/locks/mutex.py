@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vfsim.sim.context import TRY, LockClass, enter, nested, release
+from vfsim.sim.context import TRY, LockClass, enter, nested, nested_under, release
 from vfsim.sim.scheduler import block
 from vfsim.sim.state import K
 
@@ -34,10 +34,15 @@ class Mutex:
     Args:
         name: its lock class.
         tried: somebody asks whether it is locked (trylock), so its release is a scheduling point.
+
+    Attributes:
+        of: what it belongs to, or a weak reference to that: for the order of instances, where there
+            is one.
     """
 
-    __slots__ = ("key", "name", "owner", "waiters")
+    __slots__ = ("key", "name", "of", "owner", "waiters")
     is_pin = False
+    of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
         self.name = name
@@ -54,6 +59,26 @@ class Mutex:
             K.machine.point("lock", self)
         t = K.cur
         key = nested(self.key, subclass) if subclass else self.key
+        try:
+            c = t.ctx.next[key]
+        except KeyError:
+            c = enter(t.ctx, key, self)
+        if self.owner is not None:
+            self._wait(t)
+        self.owner = t
+        t.ctx = c
+        t.held = (self, t.held)
+
+    def lock_nest_lock(self, outer: Any) -> None:
+        """Sleeps.  Take one of several locks of this class under ``outer``, which is held.
+
+        Linux: ``mutex_lock_nest_lock``.
+        """
+        K.left -= 1
+        if not K.left:
+            K.machine.point("lock", self)
+        t = K.cur
+        key = self.key | nested_under(t, self, outer)
         try:
             c = t.ctx.next[key]
         except KeyError:

@@ -12,6 +12,9 @@ context, in no promised order.
 
 A section is an entry of the task's held stack, nests, and forbids sleeping.  Entering one is a
 scheduling point, leaving it is not.
+
+The other flavours (`vfsim.locks.rcu_flavours`, `vfsim.locks.srcu`) differ in who is a reader; how
+one waits for a `GracePeriod` and what becomes of its callback is the same.
 """
 
 from __future__ import annotations
@@ -19,14 +22,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vfsim.sim.context import RCU, enter, release
+from vfsim.sim.cpu import quiescent
 from vfsim.sim.scheduler import block
 from vfsim.sim.state import K
-from vfsim.sim.task import DONE
+from vfsim.sim.task import DONE, NEW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vfsim.sim.machine import Machine
     from vfsim.sim.task import Task
 
 _KEY = RCU.key
@@ -46,14 +49,14 @@ class _Section:
         return "rcu"
 
 
-_SECTION = _Section()
+SECTION = _Section()
 
 
 def rcu_read_lock() -> None:
     """Never sleeps.  Enter a read section; nests.  What is reachable now is not freed inside."""
     K.left -= 1
     if not K.left:
-        K.machine.point("rcu_read_lock", _SECTION)
+        K.machine.point("rcu_read_lock", SECTION)
     t = K.cur
     try:
         t.ctx = t.ctx.next[_KEY]
@@ -72,7 +75,9 @@ def rcu_read_unlock() -> None:
     elif not release(t, RCU):
         return
     if t.rcu_waits is not None and not t.ctx.rcu:
-        _left(t)
+        if K.trace is not None:
+            K.trace.note(t, "rcu_read_unlock", SECTION)
+        quiescent(t)
 
 
 def rcu_read_lock_held() -> bool:
@@ -104,30 +109,48 @@ class GracePeriod:
     """One wait for the readers of a moment.
 
     Attributes:
+        fn, args: the callback of `call_rcu`; waiter: the task in `synchronize_rcu`.
         readers: those it still waits for.
     """
 
     __slots__ = ("args", "fn", "readers", "waiter")
 
-    def __init__(self, fn: Callable[..., Any] | None, args: tuple[Any, ...]) -> None:
+    def __init__(self, fn: Callable[..., Any] | None = None, args: tuple[Any, ...] = ()) -> None:
         self.fn = fn
         self.args = args
         self.waiter: Task | None = None
-        self.readers: dict[Task, None] = {}
+        self.readers: dict[Task, Any] = {}
+        self.look()
+
+    def look(self) -> None:
+        """Never sleeps.  Note who reads at this moment."""
         for task in K.machine.tasks:
-            if task.ctx.rcu and task.state is not DONE:
+            if task.state is not DONE and task.state is not NEW and self.inside(task):
                 self.readers[task] = None
                 if task.rcu_waits is None:
                     task.rcu_waits = []
                 task.rcu_waits.append(self)
 
-    @property
-    def owner(self) -> Task | None:
-        """A reader that it waits for."""
-        return next(iter(self.readers), None)
+    def inside(self, task: Task) -> bool:
+        """Never sleeps.  Whether a task is in a read section of this flavour."""
+        return task.ctx.rcu > 0
 
-    def end(self, machine: Machine) -> None:
-        """The last reader has left."""
+    def left(self, task: Task) -> bool:
+        """Never sleeps.  Whether a reader has left its section; then nothing waits for it."""
+        if self.inside(task):
+            return False
+        self.forget(task)
+        return True
+
+    def forget(self, task: Task) -> None:
+        """Never sleeps.  A reader has left.  With the last one the grace period is over."""
+        del self.readers[task]
+        if not self.readers:
+            self.end()
+
+    def end(self) -> None:
+        """Never sleeps.  The last reader has left."""
+        machine = K.machine
         if self.fn is not None:
             ready: list[GracePeriod] = machine.data.setdefault("rcu_ready", [])
             ready.append(self)
@@ -136,24 +159,39 @@ class GracePeriod:
         elif self.waiter is not None:
             machine.wake(self.waiter)
 
+    def pending(self) -> Pending:
+        """Never sleeps.  The callbacks of this flavour in this world that have not run."""
+        return pending_of("rcu")
+
     def call(self) -> None:
         """Never sleeps.  Run the callback, and end whatever `rcu_barrier` waits for it."""
         assert self.fn is not None
         fn, args = self.fn, self.args
         fn(*args)
-        machine = K.machine
-        for barrier in _callbacks(machine).pop(self):
-            barrier.readers.pop(self, None)
-            if not barrier.readers and barrier.waiter is not None:
-                machine.wake(barrier.waiter)
+        for barrier in self.pending().pop(self):
+            barrier.forget(self)
+
+    @property
+    def owner(self) -> Task | None:
+        """A reader that it waits for."""
+        return next(iter(self.readers), None)
 
     def __repr__(self) -> str:
         names = ", ".join(t.name for t in self.readers) or "nobody"
         return f"<grace period, waits for {names}>"
 
 
+def pending_of(flavour: str) -> Pending:
+    """Never sleeps.  The callbacks of a flavour that have not run in this world."""
+    found: Pending = K.machine.data.setdefault(flavour, {})
+    return found
+
+
 def _call_ready() -> None:
     """Never sleeps.  The softirq: run every callback whose grace period is over."""
+    K.left -= 1
+    if not K.left:
+        K.machine.point("rcu_call", SECTION)
     machine = K.machine
     ready: list[GracePeriod] = machine.data["rcu_ready"]
     machine.data["rcu_ready"] = []
@@ -162,13 +200,21 @@ def _call_ready() -> None:
 
 
 class _Barrier:
-    """What `rcu_barrier` waits for: callbacks."""
+    """What `rcu_barrier` waits for: callbacks (``readers``), each of which waits for readers."""
 
     __slots__ = ("readers", "waiter")
 
-    def __init__(self, pending: dict[GracePeriod, list[_Barrier]], waiter: Task) -> None:
+    def __init__(self, pending: Pending, waiter: Task) -> None:
         self.readers: dict[GracePeriod, None] = dict.fromkeys(pending)
         self.waiter = waiter
+        for barriers in pending.values():
+            barriers.append(self)
+
+    def forget(self, period: GracePeriod) -> None:
+        """Never sleeps.  A callback has run."""
+        self.readers.pop(period, None)
+        if not self.readers:
+            K.machine.wake(self.waiter)
 
     @property
     def owner(self) -> Task | None:
@@ -179,63 +225,65 @@ class _Barrier:
         return f"<rcu_barrier, waits for {len(self.readers)} callbacks>"
 
 
-def _callbacks(machine: Machine) -> dict[GracePeriod, list[_Barrier]]:
-    """The callbacks of this world that have not run, each with the barriers that wait for it."""
-    found: dict[GracePeriod, list[_Barrier]] = machine.data.setdefault("rcu", {})
-    return found
+Pending = dict[GracePeriod, list[_Barrier]]
+"""Callbacks that have not run, each with the barriers that wait for it."""
 
 
-def _left(t: Task) -> None:
-    """A reader that grace periods waited for has left its outermost section."""
-    machine = K.machine
-    waits, t.rcu_waits = t.rcu_waits, None
-    if machine.trace is not None:
-        machine.trace.note(t, "rcu_read_unlock", _SECTION)
-    for period in waits or ():
-        del period.readers[t]
-        if not period.readers:
-            period.end(machine)
+# -- waiting: what every flavour does --------------------------------------------------------------
+
+
+def call(period: GracePeriod) -> None:
+    """Never sleeps.  Let the callback of a grace period run at its end."""
+    period.pending()[period] = []
+    if not period.readers:
+        period.end()
+
+
+def await_period(make: Callable[[], GracePeriod], kind: str, obj: Any) -> None:
+    """Sleeps.  For a grace period, which begins after the scheduling point (kind, obj)."""
+    t = K.cur
+    if t.ctx.nosleep:
+        K.machine.judge.sleeping(t, None)
+    K.left -= 1
+    if not K.left:
+        K.machine.point(kind, obj)
+    period = make()
+    period.waiter = t
+    while period.readers:
+        block(period)
+
+
+def await_callbacks(pending: Callable[[], Pending], kind: str, obj: Any) -> None:
+    """Sleeps.  Until every callback that is pending after the scheduling point has run."""
+    t = K.cur
+    if t.ctx.nosleep:
+        K.machine.judge.sleeping(t, None)
+    K.left -= 1
+    if not K.left:
+        K.machine.point(kind, obj)
+    barrier = _Barrier(pending(), t)
+    while barrier.readers:
+        block(barrier)
+
+
+# -- this flavour ----------------------------------------------------------------------------------
 
 
 def call_rcu(fn: Callable[..., Any], *args: Any) -> None:
     """Never sleeps.  Call ``fn(*args)`` in softirq context after a grace period."""
     K.left -= 1
     if not K.left:
-        K.machine.point("call_rcu", _SECTION)
-    machine = K.machine
-    period = GracePeriod(fn, args)
-    _callbacks(machine)[period] = []
-    if not period.readers:
-        period.end(machine)
+        K.machine.point("call_rcu", SECTION)
+    call(GracePeriod(fn, args))
 
 
 def synchronize_rcu() -> None:
-    """Sleeps.  For a grace period."""
-    t = K.cur
-    machine = K.machine
-    if t.ctx.nosleep:
-        machine.judge.sleeping(t, None)
-    K.left -= 1
-    if not K.left:
-        machine.point("synchronize_rcu", _SECTION)
-    period = GracePeriod(None, ())
-    period.waiter = t
-    while period.readers:
-        block(period)
+    """Sleeps.  For a grace period.  ``machine.data["rcu_waited"]`` counts the calls."""
+    data = K.machine.data
+    data["rcu_waited"] = data.get("rcu_waited", 0) + 1
+    await_period(GracePeriod, "synchronize_rcu", SECTION)
 
 
 def rcu_barrier() -> None:
     """Sleeps.  Until every callback that was given to `call_rcu` before has run."""
-    t = K.cur
-    machine = K.machine
-    if t.ctx.nosleep:
-        machine.judge.sleeping(t, None)
-    K.left -= 1
-    if not K.left:
-        machine.point("rcu_barrier", _SECTION)
-    pending = _callbacks(machine)
-    barrier = _Barrier(pending, t)
-    for waiting in pending.values():
-        waiting.append(barrier)
-    while barrier.readers:
-        block(barrier)
+    await_callbacks(lambda: pending_of("rcu"), "rcu_barrier", SECTION)

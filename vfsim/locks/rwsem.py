@@ -30,12 +30,17 @@ class RwSem:
         name: its lock class.
         tried: somebody asks whether it is locked (trylock), so its release is a scheduling point.
 
+    Attributes:
+        of: what it belongs to, or a weak reference to that: for the order of instances, where there
+            is one.
+
     ``lock``, ``unlock`` and ``trylock`` are the write mode, as is ``with sem:``; ``with
     sem.shared():`` reads.
     """
 
-    __slots__ = ("key", "name", "owner", "readers", "waiters")
+    __slots__ = ("key", "name", "of", "owner", "readers", "waiters")
     is_pin = False
+    of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
         self.name = name
@@ -148,6 +153,34 @@ class RwSem:
         except KeyError:
             t.ctx = enter(t.ctx, key, self)
         t.held = (self, t.held)
+
+    # Without a word to the order rules (Linux: ``__down_read``): for locks built on this one, which
+    # have a class and a place on the held stack of their own.
+
+    def raw_down_write(self) -> None:
+        """Sleeps.  Take it alone."""
+        t = K.cur
+        if self.owner is not None or self.readers:
+            self._wait(t, False)
+        self.owner = t
+
+    def raw_up_write(self) -> None:
+        """Never sleeps.  Let go of the write mode, whoever took it."""
+        self.owner = None
+        if self.waiters is not None:
+            self._wake("up_write")
+
+    def raw_down_read(self) -> None:
+        """Sleeps.  Take it together with other readers."""
+        t = K.cur
+        if (self.owner is None and not self.waiters) or not self._wait(t, True):
+            self.readers[t] = 1
+
+    def raw_up_read(self) -> None:
+        """Never sleeps.  Let go of the read hold."""
+        del self.readers[K.cur]
+        if self.waiters is not None:
+            self._wake("up_read")
 
     def downgrade_write(self) -> None:
         """Never sleeps.  Turn the write hold into a read hold, with nobody in between."""

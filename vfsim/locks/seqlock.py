@@ -64,7 +64,7 @@ class SeqCount:
         """Never sleeps.  As `read_begin` without waiting for a writer: it will be a retry."""
         K.left -= 1
         if not K.left:
-            K.machine.point("read_begin", self)
+            K.machine.point("raw_begin", self)
         return self.sequence & ~1
 
     def read_retry(self, seq: int) -> bool:
@@ -179,6 +179,37 @@ class SeqLock:
         self.count.write_end()
         self.spin.unlock()
 
+    def write_lock_irq(self) -> None:
+        """Never sleeps.  As `write_lock`, with interrupts off (``write_seqlock_irq``)."""
+        self.spin.lock_irq()
+        self.count.write_begin()
+
+    def write_unlock_irq(self) -> None:
+        """Never sleeps.  Undo `write_lock_irq`."""
+        self.count.write_end()
+        self.spin.unlock_irq()
+
+    def write_lock_bh(self) -> None:
+        """Never sleeps.  As `write_lock`, with softirqs off (``write_seqlock_bh``)."""
+        self.spin.lock_bh()
+        self.count.write_begin()
+
+    def write_unlock_bh(self) -> None:
+        """Never sleeps.  Undo `write_lock_bh`."""
+        self.count.write_end()
+        self.spin.unlock_bh()
+
+    def write_lock_irqsave(self) -> bool:
+        """Never sleeps.  As `write_lock_irq`; returns what `write_unlock_irqrestore` takes."""
+        flags = self.spin.lock_irqsave()
+        self.count.write_begin()
+        return flags
+
+    def write_unlock_irqrestore(self, flags: bool) -> None:
+        """Never sleeps.  Undo `write_lock_irqsave`."""
+        self.count.write_end()
+        self.spin.unlock_irqrestore(flags)
+
     def lock_excl(self, subclass: int = 0) -> None:
         """Never sleeps.  Shut out writers without making readers retry (``read_seqlock_excl``)."""
         self.spin.lock(subclass)
@@ -186,6 +217,30 @@ class SeqLock:
     def unlock_excl(self) -> None:
         """Never sleeps.  Undo `lock_excl` (``read_sequnlock_excl``)."""
         self.spin.unlock()
+
+    def lock_excl_irq(self) -> None:
+        """Never sleeps.  As `lock_excl`, with interrupts off (``read_seqlock_excl_irq``)."""
+        self.spin.lock_irq()
+
+    def unlock_excl_irq(self) -> None:
+        """Never sleeps.  Undo `lock_excl_irq`."""
+        self.spin.unlock_irq()
+
+    def lock_excl_bh(self) -> None:
+        """Never sleeps.  As `lock_excl`, with softirqs off (``read_seqlock_excl_bh``)."""
+        self.spin.lock_bh()
+
+    def unlock_excl_bh(self) -> None:
+        """Never sleeps.  Undo `lock_excl_bh`."""
+        self.spin.unlock_bh()
+
+    def lock_excl_irqsave(self) -> bool:
+        """Never sleeps.  As `lock_excl_irq`; returns what `unlock_excl_irqrestore` takes."""
+        return self.spin.lock_irqsave()
+
+    def unlock_excl_irqrestore(self, flags: bool) -> None:
+        """Never sleeps.  Undo `lock_excl_irqsave`."""
+        self.spin.unlock_irqrestore(flags)
 
     def read_begin_or_lock(self, seq: int) -> int:
         """Never sleeps.  Begin, with the lock if ``seq`` is odd (``read_seqbegin_or_lock``).
@@ -206,6 +261,11 @@ class SeqLock:
         """Never sleeps.  End a `read_begin_or_lock`."""
         if seq & 1:
             self.unlock_excl()
+
+    @property
+    def parts(self) -> tuple[SpinLock, SeqCount]:
+        """What stands on the held stack of a writer."""
+        return self.spin, self.count
 
     @property
     def sequence(self) -> int:

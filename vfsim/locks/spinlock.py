@@ -3,13 +3,25 @@
 States: free → owned → free.  Queued as on x86 in v4.10: a release hands the lock to the first in
 line, so nobody overtakes.  Holding it disables preemption; the ``_irq`` forms also turn interrupts
 off (needed when a handler takes the same lock), the ``_bh`` forms softirqs.
+
+A `RawSpinLock` differs only on a real-time kernel, where the plain one sleeps: lockdep can be asked
+to check that no plain one is taken inside a raw one (``Rules(raw_nesting=True)``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vfsim.sim.context import BH, IRQ, TRY, LockClass, enter, nested, release
+from vfsim.sim.context import (
+    BH,
+    IRQ,
+    TRY,
+    LockClass,
+    enter,
+    nested,
+    nested_under,
+    release,
+)
 from vfsim.sim.scheduler import spin
 from vfsim.sim.state import K
 
@@ -30,10 +42,11 @@ class SpinLock:
 
     __slots__ = ("key", "name", "owner", "waiters")
     is_pin = False
+    kind = "spinlock"
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
         self.name = name
-        self.key = LockClass.get(name, "spinlock", spins=True).key
+        self.key = LockClass.get(name, self.kind, spins=True).key
         self.owner: Task | None = None
         self.waiters: list[Task] | None = None
         if tried:
@@ -55,6 +68,13 @@ class SpinLock:
             self._wait(t)
         else:
             self.owner = t
+
+    def lock_nest_lock(self, outer: Any) -> None:
+        """Never sleeps.  Take one of several locks of this class under ``outer``, which is held.
+
+        Linux: ``spin_lock_nest_lock``.
+        """
+        self._take(nested_under(K.cur, self, outer))
 
     def unlock(self) -> None:
         """Never sleeps.  Let go, and hand the lock to the first in line."""
@@ -96,6 +116,35 @@ class SpinLock:
             return False
         t = K.cur
         key = self.key | TRY
+        try:
+            t.ctx = t.ctx.next[key]
+        except KeyError:
+            t.ctx = enter(t.ctx, key, self)
+        self.owner = t
+        t.held = (self, t.held)
+        return True
+
+    def trylock_irq(self) -> bool:
+        """Never sleeps.  As `trylock`; interrupts are off if it did, and as before if not."""
+        return self._try(IRQ)
+
+    def trylock_bh(self) -> bool:
+        """Never sleeps.  As `trylock`; softirqs are off if it did, and as before if not."""
+        return self._try(BH)
+
+    def trylock_irqsave(self) -> bool | None:
+        """Never sleeps.  As `trylock_irq`; returns the state for `unlock_irqrestore`, or None."""
+        flags = K.cur.ctx.irqs_off
+        return flags if self._try(IRQ) else None
+
+    def _try(self, mode: int) -> bool:
+        K.left -= 1
+        if not K.left:
+            K.machine.point("trylock", self)
+        if self.owner is not None:
+            return False
+        t = K.cur
+        key = self.key | TRY | mode
         try:
             t.ctx = t.ctx.next[key]
         except KeyError:
@@ -209,6 +258,13 @@ class SpinLock:
     def __repr__(self) -> str:
         state = f"held by {self.owner.name}" if self.owner is not None else "free"
         return f"<SpinLock {self.name}, {state}, {len(self.waiters or ())} spinning>"
+
+
+class RawSpinLock(SpinLock):
+    """A lock that spins on every kernel, real-time ones too (Linux: ``raw_spinlock_t``)."""
+
+    __slots__ = ()
+    kind = "raw_spinlock"
 
 
 class TriedSpinLock(SpinLock):

@@ -6,6 +6,8 @@ moves the tags), ``filemap`` (read, write, fsync), ``buffers`` (pages on blocks)
 flusher), ``operations`` (the contract with filesystems).
 """
 
+from vfsim.locks.memalloc import GFP_ATOMIC, GFP_KERNEL, GFP_NOFAIL, GFP_NOFS
+from vfsim.locks.slab import kmalloc
 from vfsim.mm.bdi import (
     I_DIRTY,
     I_DIRTY_DATASYNC,
@@ -87,6 +89,11 @@ from vfsim.mm.writepages import (
 )
 
 __all__ = [
+    "GFP_ATOMIC",
+    "GFP_KERNEL",
+    "GFP_NOFAIL",
+    "GFP_NOFS",
+    "kmalloc",
     "AOP_WRITEPAGE_ACTIVATE",
     "I_DIRTY",
     "I_DIRTY_DATASYNC",

@@ -14,7 +14,7 @@ While somebody writes the inode (I_SYNC), nobody else may: they wait for the end
 `SyncEpisode`.
 
 Locks: ``wb_list_lock`` guards the three lists and ``i_io_list``; ``i_lock`` guards ``i_state``; the
-order is wb_list_lock > i_lock.  ``wb_work_lock`` guards the queue of work for the flusher.
+order is wb_list_lock > i_lock.  ``wb_work_lock`` guards the requests to the flusher.
 ``s_inode_wblist_lock`` guards the list of inodes with pages under writeback; the interrupt that
 ends a write takes it, so it is taken with interrupts off.
 
@@ -42,13 +42,25 @@ from vfsim.mm.page import DIRTY
 from vfsim.sim.clock import NSEC_PER_SEC
 from vfsim.sim.shared import READ_ONCE
 from vfsim.sim.state import K
+from vfsim.sim.workqueue import (
+    WQ_FREEZABLE,
+    WQ_MEM_RECLAIM,
+    WQ_UNBOUND,
+    DelayedWork,
+    Workqueue,
+    alloc_workqueue,
+    mod_delayed_work,
+    queue_delayed_work,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vfsim.block.device import BlockDevice
     from vfsim.fs.inode import Inode
     from vfsim.locks.completion import Completion
     from vfsim.mm.mapping import AddressSpace
-    from vfsim.sim.machine import Machine, Timer
+    from vfsim.sim.machine import Machine
     from vfsim.sim.task import Task
 
 # i_state bits that writeback uses; the same numbers as in vfsim.fs.inode
@@ -123,11 +135,10 @@ class BdiWriteback:
         age: the count of inodes ever put on b_dirty.
 
         work_lock: guards
-        work_list: requests, oldest first.
+        work_list: requests, oldest first, and
+        registered: whether new ones are taken.
 
-        task: the flusher.  wait: where it sleeps.  kicked: it should look around.  stopped: it
-            should end.
-        timer: wakes it up later, or None.
+        dwork: the flusher, as delayed work of the queue ``writeback``.
     """
 
     __slots__ = (
@@ -136,17 +147,14 @@ class BdiWriteback:
         "b_io",
         "b_more_io",
         "bdi",
-        "kicked",
+        "dwork",
         "list_lock",
-        "stopped",
-        "task",
-        "timer",
-        "wait",
+        "registered",
         "work_list",
         "work_lock",
     )
 
-    def __init__(self, bdi: BackingDevInfo) -> None:
+    def __init__(self, bdi: BackingDevInfo, workfn: Callable[[BdiWriteback], None]) -> None:
         self.bdi = bdi
         self.list_lock = SpinLock("wb_list_lock")
         self.b_dirty: InodeList = {}
@@ -155,11 +163,8 @@ class BdiWriteback:
         self.age = 0
         self.work_lock = SpinLock("wb_work_lock")
         self.work_list: deque[WritebackWork] = deque()
-        self.task: Task | None = None
-        self.wait = WaitQueue("flusher")
-        self.kicked = False
-        self.stopped = False
-        self.timer: Timer | None = None
+        self.registered = True
+        self.dwork = DelayedWork(lambda _: workfn(self), f"flush-{bdi.name}")
 
     # -- the lists; list_lock held -----------------------------------------------------------------
 
@@ -192,30 +197,27 @@ class BdiWriteback:
 
     # -- waking the flusher ------------------------------------------------------------------------
 
-    def has_work(self) -> bool:
-        """Never sleeps.  Whether the flusher should get up."""
-        return self.kicked or self.stopped or bool(self.work_list)
-
     def wakeup(self) -> None:
         """Never sleeps.  Let the flusher look around now.  Linux: ``wb_wakeup``."""
-        self.timer = None
-        self.kicked = True
-        self.wait.wake_up()
+        mod_delayed_work(bdi_wq(self.bdi.machine), self.dwork, 0)
 
     def wakeup_delayed(self) -> None:
         """Never sleeps.  Let the flusher look around some time later.
 
         Linux: ``wb_wakeup_delayed``.
         """
-        if self.timer is None and not self.stopped:
-            self.timer = K.machine.timer(WRITEBACK_INTERVAL, self.wakeup)
+        if self.registered:
+            queue_delayed_work(bdi_wq(self.bdi.machine), self.dwork, WRITEBACK_INTERVAL)
 
     def queue_work(self, work: WritebackWork) -> None:
         """Never sleeps.  Give the flusher something to do.  Linux: ``wb_queue_work``."""
         self.work_lock.lock_bh()
-        self.work_list.append(work)
+        if self.registered:
+            self.work_list.append(work)
+            self.wakeup()
+        elif work.done is not None:
+            work.done.complete()
         self.work_lock.unlock_bh()
-        self.wait.wake_up()
 
     def next_work(self) -> WritebackWork | None:
         """Never sleeps.  The oldest request, taken off the queue, or None."""
@@ -249,11 +251,17 @@ class BackingDevInfo:
 
     __slots__ = ("bdev", "machine", "name", "waited", "wb", "wblist_lock", "writing")
 
-    def __init__(self, machine: Machine, name: str, bdev: BlockDevice | None = None) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        name: str,
+        workfn: Callable[[BdiWriteback], None],
+        bdev: BlockDevice | None = None,
+    ) -> None:
         self.machine = machine
         self.name = name
         self.bdev = bdev
-        self.wb = BdiWriteback(self)
+        self.wb = BdiWriteback(self, workfn)
         self.wblist_lock = SpinLock("s_inode_wblist_lock")
         self.writing: dict[Inode, None] = {}
         self.waited: dict[Inode, None] = {}
@@ -266,6 +274,15 @@ class BackingDevInfo:
 
     def __repr__(self) -> str:
         return f"bdi({self.name})"
+
+
+def bdi_wq(machine: Machine) -> Workqueue:
+    """Never sleeps.  The work queue of all flushers.  Linux: ``bdi_wq``."""
+    found: Workqueue | None = machine.data.get("bdi_wq")
+    if found is None:
+        found = alloc_workqueue("writeback", WQ_MEM_RECLAIM | WQ_FREEZABLE | WQ_UNBOUND)
+        machine.data["bdi_wq"] = found
+    return found
 
 
 def bdi_of(inode: Inode) -> BackingDevInfo | None:

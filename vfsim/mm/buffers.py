@@ -50,7 +50,8 @@ from vfsim.block.buffer import (
     unlock_buffer,
     wait_on_buffer,
 )
-from vfsim.checks.bugs import bug
+from vfsim.checks.blame import KERNEL
+from vfsim.checks.bugs import asked, bug, warn
 from vfsim.checks.lifetime import free
 from vfsim.locks.bitlock import BitLock
 from vfsim.mm.bdi import mark_inode_dirty
@@ -161,7 +162,13 @@ def try_to_release_page(page: Page, gfp: int = 0) -> bool:
         return False
     if page.mapping is None:
         return try_to_free_buffers(page)
-    return bool(page.mapping.a_ops.releasepage(page, gfp))
+    a_ops = page.mapping.a_ops
+    released = bool(a_ops.releasepage(page, gfp))
+    if not a_ops.implements("releasepage"):
+        asked("P47")
+        if released and page.private is not None:
+            warn("P47", f"{page} counts as released, and has its buffers still", blamed=KERNEL)
+    return released
 
 
 def block_invalidatepage(page: Page, offset: int, length: int) -> None:

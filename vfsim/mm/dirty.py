@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vfsim.checks.bugs import asked, bug, warn
+from vfsim.checks.calls import tell
 from vfsim.checks.obligations import settle
 from vfsim.mm.bdi import (
     I_DIRTY_PAGES,
@@ -164,9 +165,11 @@ def set_page_writeback(page: Page) -> bool:
     mapping = page.mapping
     if mapping is None:
         bug("page.writeback-detached", f"set_page_writeback() on {page}, which is in no mapping")
+    tell("writeback", page)
     flags = mapping.tree_lock.lock_irqsave()
     was, page.writeback = page.writeback, True
     if not was:
+        page.started += 1
         page.writer = K.cur
         first = not mapping.tagged(WRITEBACK)
         mapping.tag_locked(page, WRITEBACK)

@@ -20,8 +20,7 @@ Locks: i_rwsem (write, exclusive) > page lock > tree_lock.  Reading takes no loc
 Appending (``O_APPEND``) finds the end of the file under i_rwsem.
 
 Analogous to mm/filemap.c.  Not built: readahead, direct I/O, throttling of writers; user memory is
-`bytes`, so copying cannot fault, except by choice: with ``"short-copy"`` among
-``machine.data["faults"]`` each copy asks ``machine.choose("short-copy", 2)``, and 1 copies half.
+`bytes`, so copying faults by choice only (`vfsim.sim.faults.COPY`).
 """
 
 from __future__ import annotations
@@ -74,10 +73,10 @@ from vfsim.mm.writepages import (
     filemap_write_and_wait,
     filemap_write_and_wait_range,
 )
-from vfsim.sim.errors import EFBIG, EIO
+from vfsim.sim.errors import EFAULT, EFBIG, EIO
+from vfsim.sim.faults import copied, fault_in
 from vfsim.sim.scheduler import cond_resched
 from vfsim.sim.shared import READ_ONCE
-from vfsim.sim.state import K
 
 if TYPE_CHECKING:
     from vfsim.fs.file import File, Kiocb
@@ -90,7 +89,7 @@ def generic_file_read(file: File, count: int, pos: int) -> bytes:
 
     Raises:
         EIO: a page could not be read, and nothing before it was.  What ``readpage`` raises,
-            likewise.
+            ENOMEM (no page) and EFAULT (user memory is gone), likewise.
     Linux: ``do_generic_file_read``.
     """
     inode = file.f_inode
@@ -106,8 +105,13 @@ def generic_file_read(file: File, count: int, pos: int) -> bytes:
             break
         if not chunk:
             break
-        chunks.append(chunk)
-        pos += len(chunk)
+        there = copied(len(chunk))
+        chunks.append(chunk[:there])
+        pos += there
+        if there < len(chunk):
+            if not any(chunks):
+                raise EFAULT()
+            break
         cond_resched()
     file.accessed()
     return b"".join(chunks)
@@ -162,7 +166,11 @@ def _uptodate_page(file: File, index: int) -> Page:
 
 
 def _add_locked(mapping: AddressSpace, index: int) -> Page | None:
-    """Never sleeps.  A fresh page in the cache, locked; None if somebody else was faster."""
+    """Sleeps.  A fresh page in the cache, locked; None if somebody else was faster.
+
+    Raises:
+        ENOMEM: there is no page.
+    """
     page = page_cache_alloc()
     try:
         add_to_page_cache(page, mapping, index)
@@ -250,7 +258,8 @@ def generic_perform_write(file: File, data: bytes, pos: int) -> int:
     """Sleeps.  Write ``data`` at ``pos``, page by page; returns how many bytes were written.
 
     Raises:
-        OSError: what ``write_begin`` or ``write_end`` raise, if nothing was written before.
+        OSError: what ``write_begin`` or ``write_end`` raise, or EFAULT (user memory is gone), if
+            nothing was written before.
     The caller holds i_rwsem exclusive (not for block devices).  Linux: ``generic_perform_write``.
     """
     mapping = file.f_mapping
@@ -261,33 +270,27 @@ def generic_perform_write(file: File, data: bytes, pos: int) -> int:
         offset = pos & (PAGE_SIZE - 1)
         length = min(PAGE_SIZE - offset, len(data) - written, wanted)
         try:
+            fault_in()
             page, fsdata = a_ops.write_begin(file, mapping, pos, length, 0)
-            copied = _copy_in(page, offset, data[written : written + length])
-            copied = a_ops.write_end(file, mapping, pos, length, copied, page, fsdata)
+            there = _copy_in(page, offset, data[written : written + length])
+            there = a_ops.write_end(file, mapping, pos, length, there, page, fsdata)
         except OSError:
             if not written:
                 raise
             break
         cond_resched()
         # a copy so short that the filesystem could use none of it: try again with what did arrive
-        wanted = PAGE_SIZE if copied else max(length // 2, 1)
-        pos += copied
-        written += copied
+        wanted = PAGE_SIZE if there else max(length // 2, 1)
+        pos += there
+        written += there
     return written
 
 
 def _copy_in(page: Page, offset: int, data: bytes) -> int:
     """Never sleeps.  Copy into a page, as far as user memory is there; returns how far."""
-    copied = len(data)
-    machine = K.machine
-    if (
-        copied > 1
-        and "short-copy" in machine.data.get("faults", ())
-        and machine.choose("short-copy", 2)
-    ):
-        copied //= 2
-    page.data[offset : offset + copied] = data[:copied]
-    return copied
+    there = copied(len(data))
+    page.data[offset : offset + there] = data[:there]
+    return there
 
 
 def generic_file_write(file: File, data: bytes, pos: int) -> int:

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from sortedcontainers import SortedDict
 
 from vfsim.checks.bugs import asked, bug, warn
+from vfsim.locks.memalloc import GFP_KERNEL
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.operations import AddressSpaceOperations
 from vfsim.mm.page import (
@@ -183,8 +184,11 @@ def put_pages(pages: list[Page]) -> None:
         put_page(page)
 
 
-def grab_cache_page(mapping: AddressSpace, index: int) -> Page:
+def grab_cache_page(mapping: AddressSpace, index: int, gfp: int = GFP_KERNEL) -> Page:
     """Sleeps.  The page at ``index``, locked and referenced; a blank one if there was none.
+
+    Raises:
+        ENOMEM: there is no page.
 
     Linux: ``grab_cache_page_write_begin``.
     """
@@ -192,7 +196,7 @@ def grab_cache_page(mapping: AddressSpace, index: int) -> Page:
         page = find_lock_page(mapping, index)
         if page is not None:
             return page
-        page = page_cache_alloc()
+        page = page_cache_alloc(gfp)
         try:
             add_to_page_cache(page, mapping, index)
         except FileExistsError:

@@ -52,6 +52,7 @@ from __future__ import annotations
 from stat import S_ISBLK, S_ISLNK
 from typing import TYPE_CHECKING, Any
 
+from vfsim.block.buffer import BufferHead
 from vfsim.checks.calls import Call
 from vfsim.checks.contract import Operations
 from vfsim.checks.obligations import owe
@@ -96,6 +97,7 @@ VM_FAULT_ERROR = 0x0873
 VM_FAULT_SIGBUS, VM_FAULT_NOPAGE, VM_FAULT_LOCKED, VM_FAULT_RETRY = 0x0002, 0x0100, 0x0200, 0x0400
 
 _DIRTY_TAG = 1
+PAGE_SHIFT = 12
 
 
 # -- what `when=` and `expects` ask ----------------------------------------------------------------
@@ -139,6 +141,21 @@ def mm_is_alive(vma: Any) -> bool:
     return bool(vma.vm_mm.mm_users)
 
 
+def dirty_buffers(page: Page, offset: int, length: int) -> bool:
+    """Never sleeps.  Whether a dirty buffer lies wholly inside a part of a page.
+
+    What a filesystem attached to its pages instead of buffers is its own business.
+    """
+    at = 0
+    for bh in page.private if isinstance(page.private, list) else ():
+        if not isinstance(bh, BufferHead):
+            return False
+        if bh.dirty and offset <= at and at + bh.b_size <= offset + length:
+            return True
+        at += bh.b_size
+    return False
+
+
 def page_comes_locked(result: int | None) -> bool:
     return bool(result and result & VM_FAULT_LOCKED)
 
@@ -175,6 +192,22 @@ def ends_the_reads(call: Call, pages: Sequence[Page]) -> Iterator[None]:
                 owe(("unlock", page), f"unlock {page!r}", "P22", call.site)
 
 
+def submits_after_writeback(call: Call, page: Page, wbc: WritebackControl) -> Iterator[None]:
+    """P32: no I/O before set_page_writeback.  P25: for sync, not while older I/O is in progress."""
+    submitted: list[Page] = []
+
+    def submit(written: Page) -> None:
+        if written is page:
+            call.check("P32", page.writeback, "submitted I/O before set_page_writeback()")
+            if wbc.sync_mode != WB_SYNC_NONE and not submitted:
+                waited = not page.io_count
+                call.check("P25", waited, "did not wait for I/O in progress before it wrote again")
+            submitted.append(page)
+
+    call.listeners["submit"] = submit
+    yield
+
+
 def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterator[None]:
     """P24, P28 to P31, P33 to P35: how a page leaves ``writepage``.
 
@@ -182,6 +215,9 @@ def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterat
     was settled.
     """
     skipped = wbc.pages_skipped
+    refused: dict[Any, Page] = K.machine.data.setdefault("contract.refused", {})
+    again = refused.pop(wbc, None) is page
+    call.caller("P30", not again, "again for a page that it had just returned as not writable")
     forgotten: list[bool] = []  # at each unlock: clean, but tagged dirty?
 
     @accesses_for_its_caller
@@ -190,9 +226,12 @@ def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterat
             page.mapping is not None and not page.dirty and bool(page.tags & _DIRTY_TAG)
         )
 
+    begun: list[Page] = []
+    call.listeners["writeback"] = begun.append
     call.on_release = unlocked
     yield
     if call.error is None and call.result == AOP_WRITEPAGE_ACTIVATE:
+        refused[wbc] = page
         ours = page.lock.owner is K.cur
         if ours:
             call.keeps(page.lock)
@@ -202,7 +241,7 @@ def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterat
         )
         return
     if forgotten and forgotten[0]:
-        if page.writeback:
+        if page.writeback or page in begun:
             call.check("P31", False, "unlocked the page before set_page_writeback()")
         else:
             call.check(
@@ -242,13 +281,50 @@ def _ends_writeback(call: Call, page: Page) -> None:
         owe(("writeback", page), f"end the writeback of {page!r}", rule, call.site)
 
 
-def counts_what_it_writes(call: Call, wbc: WritebackControl) -> Iterator[None]:
-    """P37: nr_to_write never grows."""
+def counts_what_it_writes(
+    call: Call, mapping: AddressSpace, wbc: WritebackControl
+) -> Iterator[None]:
+    """P37: nr_to_write goes down by each page that goes under writeback.  P40: those were dirty."""
     before = wbc.nr_to_write
+    started: list[Page] = []
+
+    def writeback(page: Page) -> None:
+        if page.mapping is mapping:
+            tagged = page.tags & _DIRTY_TAG
+            call.check("P40", tagged, f"wrote {page!r}, which was not tagged dirty")
+            started.append(page)
+
+    call.listeners["writeback"] = writeback
     yield
-    call.check(
-        "P37", wbc.nr_to_write <= before, "returned with a larger nr_to_write than it was given"
-    )
+    counted = before - wbc.nr_to_write
+    if counted < 0:
+        call.check("P37", False, "returned with a larger nr_to_write than it was given")
+    elif call.error is None:
+        text = f"wrote {len(started)} pages and counted nr_to_write down by {counted}"
+        call.check("P37", counted >= len(started), text)
+
+
+def writes_all_for_sync(call: Call, mapping: AddressSpace, wbc: WritebackControl) -> Iterator[None]:
+    """P39: for sync, what was dirty is written, whatever nr_to_write says."""
+    if wbc.sync_mode == WB_SYNC_NONE:
+        yield
+        return
+    first, last = wbc.range_start >> PAGE_SHIFT, wbc.range_end >> PAGE_SHIFT
+    dirty = [
+        (page, page.started)
+        for page in mapping.pages.values()
+        if page.dirty and page.tags & _DIRTY_TAG and first <= page.index <= last
+    ]
+    yield
+    if call.error is None:
+        left = [p for p, n in dirty if p.mapping is mapping and p.dirty and p.started == n]
+        call.check("P39", not left, f"left {left[:1]} unwritten, which was dirty, in sync mode")
+
+
+def drops_what_is_truncated(call: Call, page: Page, offset: int, length: int) -> Iterator[None]:
+    """P44: no buffer inside the truncated part is dirty any more."""
+    yield
+    call.check("P44", not dirty_buffers(page, offset, length), "left dirty buffers behind")
 
 
 def lets_go_of_buffers(call: Call, page: Page) -> Iterator[None]:
@@ -323,6 +399,7 @@ class AddressSpaceOperations(Operations):
     @expects(not_under_writeback, rule="P23")
     @expects(a_known_mode, rule="P23")
     @watch(writes_or_redirties)
+    @watch(submits_after_writeback)
     def writepage(self, page: Page, wbc: WritebackControl) -> int:
         """Sleeps.  Write the page, which was dirty: ``set_page_writeback``, unlock, submit; its I/O
         ends the writeback.
@@ -360,6 +437,7 @@ class AddressSpaceOperations(Operations):
     @prototype("int (*writepages)(struct address_space *, struct writeback_control *);")
     @row("", "")
     @watch(counts_what_it_writes)
+    @watch(writes_all_for_sync)
     def writepages(self, mapping: AddressSpace, wbc: WritebackControl) -> None:
         """Sleeps.  Write about ``wbc.nr_to_write`` dirty pages, counting it down; with WB_SYNC_ALL,
         all.
@@ -483,6 +561,7 @@ class AddressSpaceOperations(Operations):
 
     @prototype("void (*invalidatepage) (struct page *, unsigned int, unsigned int);")
     @row("yes", "")
+    @watch(drops_what_is_truncated)
     def invalidatepage(self, page: Page, offset: int, length: int) -> None:
         """Sleeps.  Part of the page is being truncated: drop what is attached to it.
 

@@ -29,13 +29,20 @@ Analogous to Linux's ``struct page`` as file pages use it.  Not built: mapping p
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
+from weakref import ref
 
-from vfsim.checks.bugs import bug
+from vfsim.checks.blame import innermost
+from vfsim.checks.bugs import bug, warn
+from vfsim.checks.calls import tell
+from vfsim.checks.instances import ascending, order_by
 from vfsim.checks.lifetime import free, note_ref
 from vfsim.checks.obligations import settle
 from vfsim.locks.bitlock import SleepBit
+from vfsim.locks.memalloc import GFP_KERNEL
+from vfsim.locks.slab import kmalloc
 from vfsim.locks.waitqueue import WaitQueue
 from vfsim.sim.shared import guarded_by, kernel_struct
+from vfsim.sim.state import K
 
 if TYPE_CHECKING:
     from vfsim.block.buffer import BufferHead
@@ -63,6 +70,7 @@ class Page:
         tags: the tree's tags of this page's slot, as bits (see `vfsim.mm.mapping`).
         uptodate, dirty, writeback, error: the PG_ bits of these names.
         io_count: bios in flight from or to this page.
+        started: how often it went under writeback.
         writer: who set ``writeback``, until I/O was submitted; for the report of a hang.
         written: where waiters for the end of writeback sleep.
     """
@@ -79,6 +87,7 @@ class Page:
     writeback: bool = False
     error: bool = False
     io_count: int = 0
+    started: int = 0
     writer: Task | None = None
     lock: SleepBit = None  # type: ignore[assignment]
     written: WaitQueue = None  # type: ignore[assignment]
@@ -86,6 +95,7 @@ class Page:
 
     def __attrs_post_init__(self) -> None:
         self.lock = SleepBit("page_lock", tried=True)
+        self.lock.of = ref(self)
         self.written = WaitQueue("PG_writeback")
         self.data = bytearray(PAGE_SIZE)
 
@@ -113,11 +123,14 @@ class Page:
         return f"page({self.index}{': ' if bits else ''}{bits})"
 
 
-def page_cache_alloc() -> Page:
+def page_cache_alloc(gfp: int = GFP_KERNEL) -> Page:
     """Never sleeps.  A fresh page with one reference, full of zeroes.
 
+    Raises:
+        ENOMEM: there is none.
     Linux: ``page_cache_alloc``.
     """
+    kmalloc(gfp)
     page = Page()
     note_ref(page, +1, "new", 1)
     return page
@@ -157,6 +170,11 @@ def lock_page(page: Page) -> None:
     page.lock.lock()
 
 
+order_by(
+    "page_lock", ascending("index", lambda page: page.index, lambda a, b: a.mapping is b.mapping)
+)
+
+
 def trylock_page(page: Page) -> bool:
     """Never sleeps.  Take the page lock if it is free.  Linux: ``trylock_page``."""
     return page.lock.trylock()
@@ -169,7 +187,9 @@ def unlock_page(page: Page) -> None:
     """
     if not page.lock.is_locked():
         bug("page.unlock", f"{page} unlocked although it was not locked")
-    settle(("unlock", page))
+    duty = settle(("unlock", page))
+    if duty is not None and duty.task is K.cur and duty.caller is innermost(K.cur):
+        warn("P20", f"{page} unlocked by the caller of {duty.site.title}(), which does that itself")
     page.lock.unlock()
 
 
@@ -193,6 +213,7 @@ def begin_page_io(page: Page) -> None:
     For filesystems that do their own; bios count themselves.  Without it ``writepage`` looks as if
     nobody were left to call `end_page_writeback`.  vfsim's own word.
     """
+    tell("submit", page)
     page.io_count += 1
     page.writer = None
 

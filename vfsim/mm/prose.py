@@ -43,7 +43,7 @@ rule(
     "P20",
     "So the caller of readpage does not unlock it.",
     *_of("readpage"),
-    why="the second unlock finds the page unlocked",
+    why="while an I/O owes the unlock, the task that called readpage does not unlock the page",
 )
 rule(
     "P21",
@@ -72,7 +72,8 @@ rule(
     "P25",
     "For sync, I/O in progress is waited for before the new one starts.",
     *_of("writepage"),
-    why="the generic callers wait already; the entry check of P23 sees that they did",
+    why="when its first I/O is submitted, none of that page is in flight; the entry check of P23 "
+    "sees to the callers",
 )
 rule(
     "P26",
@@ -103,7 +104,7 @@ rule(
     "P30",
     "After the activate code the VM leaves the page alone for a while.",
     *_of("writepage"),
-    why="looked at once memory is reclaimed; writers of a range merely unlock and go on",
+    why="not at once again by the same writer; reclaim's part is looked at once it exists",
 )
 rule(
     "P31",
@@ -115,7 +116,7 @@ rule(
     "P32",
     "I/O is submitted only after set_page_writeback.",
     *_of("writepage"),
-    why="as P31: I/O on a page that is neither locked nor under writeback",
+    why="looked at when I/O on the page is submitted",
 )
 rule(
     "P33",
@@ -156,7 +157,7 @@ rule(
     "P37",
     "nr_to_write goes down by one for each page written.",
     *_of("writepages"),
-    why="it never grows; generic code counts skipped pages too",
+    why="not fewer than went under writeback; generic code counts skipped pages, too",
 )
 rule(
     "P38", "Writing more or fewer pages is fine if it is close.", *_of("writepages"), status="soft"
@@ -166,14 +167,14 @@ rule(
     "Without a nr_to_write, all dirty pages are written.",
     *_of("writepages"),
     status="adapted",
-    why="it is a number now: WB_SYNC_ALL writes all that was dirty, whatever the number",
+    why="it is a number now: WB_SYNC_ALL writes all that was dirty at entry, whatever the number",
 )
 rule(
     "P40",
     "Only pages of the mapping's list for I/O are written.",
     *_of("writepages"),
     status="adapted",
-    why="the list is gone: what is written was tagged dirty",
+    why="the list is gone: what goes under writeback was tagged dirty",
 )
 rule(
     "P41",
@@ -194,7 +195,8 @@ rule(
     "invalidatepage drops what is attached to the part of a page that is truncated.",
     *_of("invalidatepage"),
     status="adapted",
-    why="the sentence about its return value is void: it returns nothing",
+    why="no buffer inside that part is dirty afterwards; the sentence about its return value is "
+    "void: it returns nothing",
 )
 rule(
     "P45",

@@ -20,10 +20,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vfsim.checks.bugs import warn
+from vfsim.checks.blame import KERNEL
+from vfsim.checks.bugs import asked, warn
 from vfsim.mm.buffers import try_to_release_page
 from vfsim.mm.dirty import cancel_dirty_page
 from vfsim.mm.mapping import LAST, delete_from_page_cache, find_get_pages, find_lock_page, put_pages
+from vfsim.mm.operations import dirty_buffers
 from vfsim.mm.page import (
     PAGE_SIZE,
     Page,
@@ -129,7 +131,12 @@ def _do_invalidatepage(page: Page, offset: int, length: int) -> None:
     """
     if page.private is not None:
         assert page.mapping is not None
-        page.mapping.a_ops.invalidatepage(page, offset, length)
+        a_ops = page.mapping.a_ops
+        a_ops.invalidatepage(page, offset, length)
+        if not a_ops.implements("invalidatepage"):
+            asked("P45")
+            if dirty_buffers(page, offset, length):
+                warn("P45", f"{page} kept dirty buffers in the part truncated", blamed=KERNEL)
 
 
 def _zero_part(mapping: AddressSpace, index: int, start: int, end: int) -> None:

@@ -1,7 +1,7 @@
 """Writing dirty inodes: the flusher, one inode's turn, and the syncs that wait for them.
 
-Each backing device has one flusher, a kernel thread (`flusher`).  It gets up for a request (sync,
-umount), some seconds after something became dirty, or when kicked::
+Each backing device has one flusher, a delayed work (`wb_workfn`) of the queue ``writeback``.  It
+runs for a request (sync, umount), or some seconds after something became dirty::
 
     sync_inodes_sb(sb) ── WritebackWork ──►  flusher: for each dirty inode of sb
          │                                       I_SYNC set; nobody else writes it, evict waits │
@@ -65,6 +65,7 @@ from vfsim.mm.writepages import (
     write_one_page,
 )
 from vfsim.sim.state import K
+from vfsim.sim.workqueue import flush_delayed_work
 
 if TYPE_CHECKING:
     from vfsim.block.device import BlockDevice
@@ -80,10 +81,8 @@ MIN_WRITEBACK_PAGES = 1024
 
 
 def bdi_register(machine: Machine, name: str, bdev: BlockDevice | None = None) -> BackingDevInfo:
-    """Never sleeps.  A backing device with a running flusher.  Linux: ``bdi_register``."""
-    bdi = BackingDevInfo(machine, name, bdev)
-    bdi.wb.task = machine.spawn(flusher, bdi.wb, name=f"flush-{name}", daemon=True)
-    bdi.wb.task.owner = "kernel"
+    """Never sleeps.  A backing device with a flusher.  Linux: ``bdi_register``."""
+    bdi = BackingDevInfo(machine, name, wb_workfn, bdev)
     machine.data.setdefault("bdi_list", {})[bdi] = None
     return bdi
 
@@ -111,37 +110,39 @@ def bdi_setup_and_register(sb: SuperBlock, name: str) -> None:
 
 
 def bdi_destroy(bdi: BackingDevInfo) -> None:
-    """Never sleeps.  End the flusher; the caller has seen to it that nothing is dirty.
+    """Sleeps.  Let the flusher do what it was asked for, and end it.
 
-    Linux: ``bdi_destroy``.
+    The caller has seen to it that nothing is dirty.  Linux: ``bdi_destroy``, ``wb_shutdown``.
     """
     bdi.machine.data["bdi_list"].pop(bdi, None)
     wb = bdi.wb
-    wb.stopped = True
-    if wb.timer is not None:
-        wb.timer.cancel()
-        wb.timer = None
-    wb.wait.wake_up()
+    wb.work_lock.lock_bh()
+    wb.registered = False
+    wb.work_lock.unlock_bh()
+    wb.wakeup()
+    flush_delayed_work(wb.dwork)
 
 
 # -- the flusher -----------------------------------------------------------------------------------
 
 
-def flusher(wb: BdiWriteback) -> None:
-    """Sleeps.  A flusher's life.  Linux: ``wb_workfn``."""
-    while not wb.stopped or wb.work_list:
-        wb.wait.wait_event(wb.has_work, idle=True)
-        wb.kicked = False
-        while (work := wb.next_work()) is not None:
-            wb_writeback(wb, work)
-            if work.done is not None:
-                work.done.complete()
-        if wb.stopped:
-            continue
-        old = WritebackWork(None, WB_SYNC_NONE, LONG_MAX, for_kupdate=True, range_cyclic=True)
-        wb_writeback(wb, old)
-        if wb.has_dirty_io() or (wb.bdi.bdev is not None and has_dirty_buffers(wb.bdi.bdev)):
-            wb.wakeup_delayed()
+def wb_workfn(wb: BdiWriteback) -> None:
+    """Sleeps.  The flusher's turn: what it was asked for, then what is old.
+
+    Linux: ``wb_workfn``.
+    """
+    while (work := wb.next_work()) is not None:
+        wb_writeback(wb, work)
+        if work.done is not None:
+            work.done.complete()
+    if not wb.registered:
+        return
+    old = WritebackWork(None, WB_SYNC_NONE, LONG_MAX, for_kupdate=True, range_cyclic=True)
+    wb_writeback(wb, old)
+    if wb.work_list:
+        wb.wakeup()
+    elif wb.has_dirty_io() or (wb.bdi.bdev is not None and has_dirty_buffers(wb.bdi.bdev)):
+        wb.wakeup_delayed()
 
 
 def wb_writeback(wb: BdiWriteback, work: WritebackWork) -> None:
@@ -522,7 +523,7 @@ def _ask_flusher(bdi: BackingDevInfo, work: WritebackWork) -> None:
     """Sleeps.  Give the flusher a request and wait until it is done."""
     work.done = Completion("writeback work")
     bdi.wb.queue_work(work)
-    work.done.wait(owner=bdi.wb.task)
+    work.done.wait(owner=lambda: bdi.wb.dwork.worker)
 
 
 def wait_sb_inodes(sb: SuperBlock) -> None:
@@ -600,7 +601,6 @@ __all__ = [
     "bdi_setup_and_register",
     "bdi_destroy",
     "do_writepages",
-    "flusher",
     "generic_writepages",
     "inode_io_list_del",
     "inode_wait_for_writeback",
@@ -611,6 +611,7 @@ __all__ = [
     "sync_inodes_sb",
     "wait_sb_inodes",
     "wakeup_flusher_threads",
+    "wb_workfn",
     "wb_writeback",
     "write_cache_pages",
     "write_inode_now",

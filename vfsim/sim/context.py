@@ -10,7 +10,7 @@ Nodes are process-wide and know *classes*; the *instances* are on the task's hel
 immutable linked list ``(entry, below)``.  Both grow and shrink together: each entry on the held
 stack has exactly one key in the chain, except a `Pin` whose key is 0.
 
-A key is ``class index << 7 | subclass << 4 | mode``: 8 subclasses, and the mode bits below.
+A key is ``class index << 8 | subclass << 5 | mode``: 8 subclasses, and the mode bits below.
 Transitions (``next``) are per world, so that a replay meets the same misses: the machine clears
 those it touched.
 """
@@ -28,9 +28,10 @@ SHARED = 1  # read mode
 TRY = 2  # a trylock: adds no order, cannot deadlock
 IRQ = 4  # taken together with interrupts off
 BH = 8  # taken together with softirqs off
-MODE = 15
-SUBCLASS_SHIFT = 4
-CLASS_SHIFT = 7
+NEST = 16  # a held lock of another class keeps apart those who take several of this class
+MODE = 31
+SUBCLASS_SHIFT = 5
+CLASS_SHIFT = 8
 
 Held = tuple[Any, Any]
 """One link of the held stack: (entry, the link below or None)."""
@@ -44,12 +45,15 @@ class LockClass:
         kind: "mutex", "rwsem", "spinlock", ... or a pseudo kind (see `EFFECTS`).
         sleeps: acquiring may sleep, so it is forbidden in atomic context.
         spins: holding it disables preemption.
-        reads: its shared mode may be taken recursively (rwlock), so that read inside read is no
+        recursive_read: its shared mode may be taken recursively, so that read inside read is no
             deadlock.
+        by_instance: its locks have an order among themselves: the judge is asked each time that a
+            task takes a further one (see `mark_by_instance`).
     """
 
-    __slots__ = ("index", "kind", "name", "recursive_read", "sleeps", "spins")
+    __slots__ = ("by_instance", "index", "kind", "name", "recursive_read", "sleeps", "spins")
     all: list[LockClass] = []
+    _by_instance: dict[str, None] = {}
     _by_name: dict[tuple[str, str], LockClass] = {}
 
     def __init__(
@@ -60,6 +64,7 @@ class LockClass:
         self.sleeps = sleeps
         self.spins = spins
         self.recursive_read = recursive_read
+        self.by_instance = self.family in LockClass._by_instance
         self.index = len(LockClass.all)
         LockClass.all.append(self)
 
@@ -87,6 +92,18 @@ class LockClass:
     def key(self) -> int:
         return self.index << CLASS_SHIFT
 
+    @property
+    def family(self) -> str:
+        """The part of the name before a colon: ``i_rwsem`` of ``i_rwsem:ramfs``."""
+        return self.name.partition(":")[0]
+
+    @classmethod
+    def mark_by_instance(cls, family: str) -> None:
+        """From now on the judge is asked for each further lock of these classes."""
+        cls._by_instance[family] = None
+        for known in cls.all:
+            known.by_instance |= known.family == family
+
     def __repr__(self) -> str:
         return f"<{self.kind} class {self.name}>"
 
@@ -104,6 +121,25 @@ def nested(key: int, subclass: int) -> int:
     if not 0 <= subclass <= 7:
         raise ValueError(f"a lock class has subclasses 0 to 7, not {subclass!r}")
     return key | subclass << SUBCLASS_SHIFT
+
+
+def nested_under(task: Task, lock: Any, outer: object) -> int:
+    """Never sleeps.  `NEST` if ``outer`` lets the task take several locks of ``lock``'s class.
+
+    It must be held, and have been taken before the first of them; the judge is told if it is not
+    held.  Otherwise 0.
+    """
+    bits = lock.key >> CLASS_SHIFT
+    for place, (entry, key) in enumerate(held_entries(task)):
+        if entry is outer or (not place and key >> CLASS_SHIFT == bits):
+            break  # as in Linux, a second one in a row does not ask for the outer lock again
+    else:
+        name = getattr(outer, "name", outer)
+        what = f"takes {lock.name} as one of several under {name}, which it does not hold"
+        K.machine.judge.misused(task, lock, "nest-not-held", what)
+        return 0
+    outside = held_entries(task)[place + 1 :] if entry is outer else []
+    return 0 if any(key >> CLASS_SHIFT == bits for _, key in outside) else NEST
 
 
 class Pin:
@@ -142,14 +178,37 @@ class PseudoLock:
         return self.cls.name
 
 
+class LockPin:
+    """On the held stack above a lock: says that it must not be released meanwhile."""
+
+    __slots__ = ("lock",)
+    is_pin = False
+    owner = None
+    name = "pinned lock"
+    key = LockClass.get("pinned lock", "pinned lock").key
+
+    def __init__(self, lock: Any) -> None:
+        self.lock = lock
+
+    def __repr__(self) -> str:
+        return f"<{self.lock.name} is pinned>"
+
+
 PREEMPT_OFF = PseudoLock("preemption off")
 IRQ_OFF = PseudoLock("interrupts off")
 BH_OFF = PseudoLock("softirqs off")
 RCU = PseudoLock("rcu_read_lock")
+RCU_BH = PseudoLock("rcu_read_lock_bh")
+RCU_SCHED = PseudoLock("rcu_read_lock_sched")
 NOBLOCK = PseudoLock("may not block")
 SOFTIRQ = PseudoLock("softirq context")
 HARDIRQ = PseudoLock("hardirq context")
+HARDIRQ_UNTHREADED = PseudoLock("hardirq context (not threaded)")
+FS_RECLAIM = PseudoLock("fs_reclaim")
+NOFS = PseudoLock("memalloc_nofs")
+NOIO = PseudoLock("memalloc_noio")
 CALLS = PseudoLock("filesystem method")
+HARD = (HARDIRQ.cls.kind, HARDIRQ_UNTHREADED.cls.kind)
 
 
 class Ctx:
@@ -160,12 +219,13 @@ class Ctx:
         nosleep: sleeping is forbidden here.  nopreempt: the CPU belongs to this task.
         irqs_off, bh_off: interrupts (softirqs) are not delivered on this CPU.
         in_irq: 0 task, 1 softirq, 2 hardirq.  rcu: depth of read sections.
+        nofs, noio: allocations must not call into filesystems (start I/O).
         mask: one bit per (class, subclass) held.
     """
 
     __slots__ = (
-        "bh_off", "cold", "in_irq", "irqs_off", "key", "mask", "next", "nopreempt", "nosleep",
-        "parent", "rcu", "rel",
+        "bh_off", "cold", "in_irq", "irqs_off", "key", "mask", "next", "nofs", "noio", "nopreempt",
+        "nosleep", "parent", "rcu", "rel",
     )  # fmt: skip
 
     def __init__(self, parent: Ctx | None, key: int) -> None:
@@ -177,20 +237,23 @@ class Ctx:
         if parent is None:
             self.mask = self.in_irq = self.rcu = 0
             self.nosleep = self.nopreempt = self.irqs_off = self.bh_off = False
+            self.nofs = self.noio = False
             return
         cls = LockClass.all[key >> CLASS_SHIFT]
         kind = cls.kind
         self.mask = parent.mask | 1 << (key >> SUBCLASS_SHIFT)
-        hard, soft = kind == HARDIRQ.cls.kind, kind == SOFTIRQ.cls.kind
+        hard, soft = kind in HARD, kind == SOFTIRQ.cls.kind
         irq = bool(key & IRQ) or kind == IRQ_OFF.cls.kind or hard
-        bh = bool(key & BH) or kind == BH_OFF.cls.kind or hard or soft
-        atomic = cls.spins or irq or bh or kind == PREEMPT_OFF.cls.kind
+        bh = bool(key & BH) or kind in (BH_OFF.cls.kind, RCU_BH.cls.kind) or hard or soft
+        atomic = cls.spins or irq or bh or kind in (PREEMPT_OFF.cls.kind, RCU_SCHED.cls.kind)
         self.in_irq = 2 if hard else 1 if soft and parent.in_irq < 2 else parent.in_irq
         self.rcu = parent.rcu + (kind == RCU.cls.kind)
         self.irqs_off = parent.irqs_off or irq
         self.bh_off = parent.bh_off or bh
         self.nopreempt = parent.nopreempt or atomic
         self.nosleep = parent.nosleep or atomic or kind in (RCU.cls.kind, NOBLOCK.cls.kind)
+        self.noio = parent.noio or kind == NOIO.cls.kind
+        self.nofs = parent.nofs or self.noio or kind == NOFS.cls.kind
 
     def chain(self) -> list[int]:
         """The keys of the chain, outermost first."""
@@ -216,18 +279,34 @@ def _cold(node: Ctx, key: int) -> Ctx:
 def enter(node: Ctx, key: int, lock: object = None) -> Ctx:
     """Never sleeps.  ``key`` is entered inside ``node`` for the first time in this world.
 
-    It is judged, then remembered.  ``lock`` is the instance at hand, for the judge's report.
+    It is judged, then remembered; but not where the order of instances matters, which differ from
+    time to time.  ``lock`` is the instance at hand.
     """
     found = _cold(node, key)
     machine = K.machine
+    further = LockClass.all[key >> CLASS_SHIFT].by_instance and _further(node, key)
     if machine.trace is not None:  # it remembers what it saw, so that every entry is recorded
-        if machine.trace.entered(K.cur, found, lock):
-            machine.judge.entering(node, key, lock)
-        return found
-    machine.judge.entering(node, key, lock)
-    node.next[key] = found
-    machine.touched.append(node)
+        first = machine.trace.entered(K.cur, found, lock)
+    else:
+        first = not further or found not in machine.further
+    if first:
+        machine.judge.entering(node, key, lock)
+    if further:
+        machine.further[found] = None
+        machine.judge.further(K.cur, key, lock)
+    elif machine.trace is None:
+        node.next[key] = found
+        machine.touched.append(node)
     return found
+
+
+def _further(node: Ctx, key: int) -> bool:
+    """Whether a lock of that class is held already; who only tries may take them in any order."""
+    while node.parent is not None and not key & TRY:
+        if node.key >> CLASS_SHIFT == key >> CLASS_SHIFT:
+            return True
+        node = node.parent
+    return False
 
 
 _loaded: list[Ctx] = []
@@ -267,7 +346,7 @@ def without(node: Ctx, depth: int, instead: int = 0) -> Ctx:
     return found
 
 
-def find(task: Task, lock: object) -> tuple[int, Held] | None:
+def find(task: Task, lock: Any) -> tuple[int, Held] | None:
     """Where the task holds ``lock``: how many keys lie above it, and its link.
 
     Returns None, after telling the judge, if the task does not hold it.  Each pin above that did
@@ -285,6 +364,9 @@ def find(task: Task, lock: object) -> tuple[int, Held] | None:
             return depth, link
         if entry.is_pin:
             pins.append(entry)
+        elif type(entry) is LockPin and entry.lock is lock:
+            what = f"releases {lock.name}, which is pinned"
+            K.machine.judge.misused(task, lock, "pinned", what)
         if not entry.is_pin or entry.key:
             depth += 1
         link = link[1]

@@ -23,6 +23,9 @@ class Judge:
     def entering(self, node: Ctx, key: int, lock: Any) -> None:
         """The current task enters ``key`` inside ``node``, for the first time in this world."""
 
+    def further(self, task: Task, key: int, lock: Any) -> None:
+        """The task takes a further lock of a class whose locks have an order among themselves."""
+
     def exposed(self, task: Task) -> None:
         """Interrupts (softirqs) came on while the task holds what it took with them off."""
 
@@ -40,6 +43,13 @@ class Judge:
 
         Args:
             what: `IRQ` or `BH`.  on: they would come on too early; else they would stay off.
+        """
+
+    def misused(self, task: Task, lock: Any, rule: str, what: str) -> None:
+        """The task breaks a rule of using ``lock``; the lock's state still means something.
+
+        Args:
+            rule: in a word.  what: the rest of a sentence that begins with the task.
         """
 
     def pinned(self, task: Task, lock: Any, pin: Pin) -> None:

@@ -24,7 +24,7 @@ from greenlet import getcurrent
 from vfsim.sim import context
 from vfsim.sim.choice import Deviation, RoundRobin, Strategy
 from vfsim.sim.clock import Clock
-from vfsim.sim.cpu import Cpu
+from vfsim.sim.cpu import Cpu, quiescent
 from vfsim.sim.errors import KernelBug, Killed, Misuse, Violation, WorldStopped
 from vfsim.sim.judge import Judge
 from vfsim.sim.shared import POINTS, Access, install
@@ -35,6 +35,7 @@ from vfsim.sim.task import (
     HARDIRQ,
     LOST,
     POOL,
+    RESUME,
     RUNNABLE,
     SOFTIRQ,
     SPINNING,
@@ -82,6 +83,7 @@ class Timer:
     def cancel(self) -> bool:
         """Never sleeps.  Take it back; returns whether it was pending (Linux: ``del_timer``)."""
         pending, self.timer = self.timer != 0, 0
+        self.machine.seq += 1  # what is due next has changed: who watches the number sees it
         return pending
 
     def expire(self) -> None:
@@ -99,23 +101,26 @@ class Machine:
         judge: what to ask when something is entered for the first time (see `vfsim.sim.judge`).
         trace: record every operation (slow, for reports).
         max_steps: scheduling points, and events of the clock, per run until "no progress".
+        faults: the kinds of fault that may happen (see `vfsim.sim.faults`).
 
     Attributes:
         access: how declared fields are read and written while it runs (see `vfsim.sim.shared`).
         violations: what was found, in order, once per signature.
         data: singletons of upper floors in this world, by name.
+        failed: how many faults have happened.
         born: how many tasks and handlers there have been.
         steps: scheduling points passed since the strategy was set.
         tasks: those that live, interrupt handlers too, and some that have ended.
+        patient: an exception that leaves a task's function does not stop the others.
     """
 
     __slots__ = (  # many attributes, which only slots keep cheap to reach
         "__dict__", "__weakref__", "_counts", "_events", "_log", "_roots", "_signatures",
         "_sweep", "_turn", "access", "alive", "armed", "born", "clock", "countdown", "cpus", "data",
-        "dead", "env", "error", "final", "heap", "holding", "hub", "irqs", "judge", "last",
-        "last_tick", "limit", "max_steps", "outside", "placed", "plain", "rq", "seq", "sharing",
-        "steps", "stopped", "strategy", "tasks", "ticks", "touched", "trace", "uneven",
-        "violations",
+        "dead", "env", "error", "failed", "faults", "final", "further", "heap", "holding", "hub",
+        "irqs", "judge", "last", "last_tick", "limit", "max_steps", "outside", "patient", "placed",
+        "plain", "rq", "seq", "sharing", "steps", "stopped", "strategy", "tasks", "ticks",
+        "touched", "trace", "uneven", "violations",
     )  # fmt: skip
 
     def __init__(
@@ -125,6 +130,7 @@ class Machine:
         judge: Judge | None = None,
         trace: Trace | None = None,
         max_steps: int = MAX_STEPS,
+        faults: tuple[str, ...] = (),
     ) -> None:
         if not isinstance(cpus, int) or cpus < 1:
             raise ValueError(f"a machine needs at least one CPU, got cpus={cpus!r}")
@@ -139,9 +145,12 @@ class Machine:
         self.rq: list[Task] = []
         self.heap: list[tuple[float, int, Task | Timer]] = []
         self.violations: list[Violation] = []
+        self.faults = faults
+        self.failed = 0
         self.data: dict[str, Any] = {}
         self.access: Access = POINTS
         self.touched: list[Ctx] = []
+        self.further: dict[Ctx, None] = {}  # judged, but asked about each time
         self.alive = 0
         self.born = 0
         self.irqs = 0
@@ -150,6 +159,7 @@ class Machine:
         self.holding = 0
         self.uneven = False
         self.dead = False
+        self.patient = False
         self.steps = self.limit = 0
         self.ticks = self.last_tick = 0
         self.armed = INF  # what the countdown began with
@@ -272,6 +282,10 @@ class Machine:
     def _forget_ended(self) -> None:
         self.tasks = [task for task in self.tasks if task.state is not DONE]
         self._sweep = max(_SWEEP, 2 * len(self.tasks))
+
+    def skip_id(self) -> None:
+        """Count a task that is not started: those after it keep the ids they always have."""
+        self._roots += 1
 
     def _place(self, task: Task, index: int | None) -> None:
         """Put a new task on a CPU: the one named, or taking turns among those with few tasks."""
@@ -479,6 +493,8 @@ class Machine:
                     me.nth += 1
                     place = ("b", me.ops, me.nth)
                 strategy = self.strategy
+                if (waited := me.waits_on) is not None:  # a waiter stands for its queue
+                    me.pending = (RESUME, getattr(waited, "queue", waited))
                 while not self.stopped:
                     ready = self.eligible() if self.holding and self.sharing else rq
                     if not ready:
@@ -726,7 +742,7 @@ class Machine:
                 grow_pool()
             self._switch(task)
             K.cur = NOBODY
-        if not self.stopped and (self.alive or self.irqs):
+        if not self.stopped and self.error is None and (self.alive or self.irqs):
             self.judge.hang(self)
 
     def task_done(self, task: Task, worker: Worker) -> greenlet | None:
@@ -773,13 +789,23 @@ class Machine:
             under = task.under
             cpu.curr = under if under is not None and under.cpu is cpu else None
         task.under = None
+        if task.rcu_waits is not None and task.held is None:
+            task.ctx = context.ROOT  # what ran as a handler was a read section as a whole
+            quiescent(task)
         if task.error is None:
             self.judge.task_exit(task)
         else:
             if isinstance(task.error, Exception):
                 self.judge.task_failed(task, task.error)
             if task.error is not None:
-                self.stop(task.error)
+                self._task_failed(task.error)
+
+    def _task_failed(self, error: BaseException) -> None:
+        """An exception left a task's function: the run ends, or goes on without that task."""
+        if not self.patient or not isinstance(error, Exception):
+            self.stop(error)
+        elif self.error is None:
+            self.error = error
 
     # -- bugs, death and burial --------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from vfsim.sim.clock import NSEC_PER_MSEC
+from vfsim.sim.cpu import quiescent
 from vfsim.sim.errors import Misuse
 from vfsim.sim.state import K
 from vfsim.sim.task import BLOCKED, SPINNING, Task
@@ -21,6 +22,8 @@ def block(obj: Any) -> None:
     machine = K.machine
     if me.ctx.nosleep:
         _not_now(me, obj)
+    if me.rcu_waits is not None:
+        quiescent(me)
     me.state = BLOCKED
     me.waits_on = obj
     if machine.trace is not None:
@@ -63,6 +66,8 @@ def might_sleep() -> None:
 def cond_resched() -> None:
     """Sleeps.  A point at which others may run."""
     might_sleep()
+    if K.cur.rcu_waits is not None:
+        quiescent(K.cur)
     K.left -= 1
     if not K.left:
         K.machine.point("resched", None)
@@ -77,6 +82,8 @@ def yield_() -> None:
     machine = K.machine
     if me.ctx.nosleep:
         machine.judge.sleeping(me, None)
+    if me.rcu_waits is not None:
+        quiescent(me)
     K.left = left = K.left - 1  # a step; whoever is picked gets a new countdown
     if not left and machine.final:
         machine.out_of_steps(me)

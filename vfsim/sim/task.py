@@ -29,6 +29,9 @@ NEW, RUNNABLE, BLOCKED, SPINNING, DONE = "new", "runnable", "blocked", "spinning
 TASK, SOFTIRQ, HARDIRQ = 0, 1, 2
 
 START = ("start", None)
+RESUME = "resume"
+"""What a task announces that waited for an object and goes on."""
+
 _ROOTS = (ROOT, SOFTIRQ_ROOT, HARDIRQ_ROOT)
 
 

@@ -16,7 +16,7 @@ import hashlib
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vfsim.sim.context import BH, IRQ, SHARED, SUBCLASS_SHIFT, TRY, LockClass
+from vfsim.sim.context import BH, CLASS_SHIFT, IRQ, NEST, SHARED, SUBCLASS_SHIFT, TRY, LockClass
 from vfsim.sim.state import NOBODY
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Event(NamedTuple):
         ref: the object itself, while the trace lives.
         cpu, level: on which CPU, as `TASK`, `SOFTIRQ` or `HARDIRQ`.
         cls, family: of an ``enter``: the name and kind of the lock class.
-        how: of an ``enter``: some of "shared", "try", "irq", "bh" and "subclass N".
+        how: of an ``enter``: some of "shared", "try", "irq", "bh", "nested" and "subclass N".
         held: the task's held stack at that moment.
     """
 
@@ -104,13 +104,12 @@ def stack_of(task: Task) -> tuple[str, ...]:
     return () if task.g is None else call_trace(task.g.gr_frame)
 
 
+_WORDS = ((SHARED, "shared"), (TRY, "try"), (IRQ, "irq"), (BH, "bh"), (NEST, "nested"))
+
+
 def how_of(key: int) -> tuple[str, ...]:
     """The mode bits and the subclass of a context key, in words."""
-    words = [
-        word
-        for bit, word in ((SHARED, "shared"), (TRY, "try"), (IRQ, "irq"), (BH, "bh"))
-        if key & bit
-    ]
+    words = [word for bit, word in _WORDS if key & bit]
     subclass = key >> SUBCLASS_SHIFT & 7
     return (*words, f"subclass {subclass}") if subclass else tuple(words)
 
@@ -160,7 +159,7 @@ class Trace:
         """A task enters the context ``found`` with ``obj``, a lock or a state; True the first
         time.
         """
-        cls = LockClass.all[found.key >> 7]
+        cls = LockClass.all[found.key >> CLASS_SHIFT]
         self.note(task, "enter", obj, cls.name, cls.kind, how_of(found.key))
         if found in self._judged:
             return False

@@ -8,7 +8,7 @@ undisturbed;
 
 What is found is kept once per signature, with a report from a traced replay and the token of that
 replay.  Both parts are programs (`vfsim.explore.program`), so that a token of either is replayed in
-the same way; `program_named` finds them again by the scenario's name in the token.
+the same way; `Subject.program` finds them again by the scenario's name in the token.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import attrs
 
 from vfsim.block.disk import RamDisk
 from vfsim.checks import tables
+from vfsim.explore.coverage import Coverage, interleaving_lines, lock_lines, order_lines
 from vfsim.explore.execute import MAX_STEPS, execute
 from vfsim.explore.explore import Exploration, search
-from vfsim.explore.failure import Failure, report_run
+from vfsim.explore.failure import Failure, report_run, shrunk
 from vfsim.explore.parallel import Batch, in_order
 from vfsim.explore.program import target_of
-from vfsim.explore.strategies import maker
+from vfsim.explore.strategies import searcher_of
 from vfsim.explore.strategies.replay import Replay
 from vfsim.explore.watch import Watch
 from vfsim.fs.kernel import Kernel
@@ -41,6 +42,9 @@ from vfsim.testing.scenario import ScenarioProgram
 from vfsim.testing.scenarios import library
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vfsim.explore.campaign import Campaign
     from vfsim.explore.program import Program
     from vfsim.explore.token import Option
     from vfsim.fs.operations import FileSystemType
@@ -56,6 +60,7 @@ CONFORMANCE = "conformance:"
 
 _PER_DISTINCT = 4  # schedules run at most, for each distinct one that is wanted
 _MAX_FAILING = 20  # failing schedules after which a scenario is left
+_SHRUNK = 10  # failures that are made smaller: so many are printed in full
 _MAX_ENDLESS = 3  # runs that make no progress: each takes long
 
 
@@ -67,6 +72,7 @@ class Subject:
         target: as it was named.  filesystem: the class.
         device: sectors of its disk, if not what it says itself.
         mount_options: for each mount.
+        faults: the kinds of fault that may happen in scenarios, as ``"alloc,copy,io"``.
         audit: look for shared state that it does not declare, in the scenarios.
     """
 
@@ -74,6 +80,7 @@ class Subject:
     filesystem: type[FileSystemType]
     device: int | None = None
     mount_options: str = ""
+    faults: str = ""
     audit: bool = False
 
     @property
@@ -98,10 +105,33 @@ class Subject:
         args = (self.filesystem, self.device, self.mount_options)
         return probe(KernelGround(*args, checks=False))
 
+    def program(self, name: str) -> Program:
+        """What a token runs that names this scenario.
+
+        Raises:
+            LookupError: this vfsim has no such scenario.
+        """
+        if name == "mount":
+            return MountProgram(self)
+        if name.startswith(CONFORMANCE):
+            for assertion in assertions():
+                if CONFORMANCE + assertion.id == name:
+                    return ConformanceProgram(self, assertion, self.probe())
+        for scenario in library():
+            if scenario.__name__ == name:
+                return self.scenario(scenario)
+        raise LookupError(f"this vfsim has no scenario called {name}")
+
     def scenario(self, scenario: type[Scenario]) -> ScenarioProgram:
         """A scenario of the library on this filesystem."""
         return ScenarioProgram(
-            scenario, self.filesystem, self.device, self.mount_options, self.target, self.audit
+            scenario,
+            self.filesystem,
+            self.device,
+            self.mount_options,
+            self.target,
+            self.faults,
+            self.audit,
         )
 
 
@@ -117,7 +147,7 @@ class Checked:
         passed, failed, skipped: assertions of the conformance suite; ``lacking``: why, by count.
         explorations: one per scenario.
         left_out: scenarios that need what the filesystem does not have.
-        coverage: methods called and cells checked.
+        coverage: methods called, cells checked, and what the schedules showed.
         endless: runs that made no progress; a few of them end the check.
         interrupted: Ctrl-C ended it.
     """
@@ -150,6 +180,11 @@ class Checked:
         """Schedules run that differ from each other, within each scenario."""
         return sum(e.distinct for e in self.explorations)
 
+    @property
+    def campaigns(self) -> dict[str, Campaign]:
+        """How far the search of each scenario has come."""
+        return {e.scenario: e.campaign for e in self.explorations}
+
     def add(self, found: Exploration) -> None:
         """Keep what an exploration found, once per signature."""
         mine = {f.violation.signature: f for f in self.failures}
@@ -162,6 +197,16 @@ class Checked:
         for signature, count in found.seen_again.items():
             mine[signature].count += count
         self.endless += found.endless
+
+    def schedule_lines(self) -> list[str]:
+        """What the schedules of all scenarios showed, a line each."""
+        parts = [e.coverage for e in self.explorations]
+        together = _together(parts)
+        return [
+            *interleaving_lines(parts),
+            *order_lines(together.orders),
+            *lock_lines(together.uses),
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON document of ``vfsim check``."""
@@ -196,6 +241,9 @@ def check(
     strategy: str = "pos",
     jobs: int = 1,
     races: bool = True,
+    campaigns: Mapping[str, Campaign] | None = None,
+    first: Sequence[Failure] = (),
+    shrink: bool = True,
     progress: Progress | None = None,
 ) -> Checked:
     """Ask everything of a filesystem.
@@ -204,32 +252,52 @@ def check(
         schedules: distinct ones per scenario.
         jobs: processes; the result does not depend on it.
         races: look for races on declared fields.
+        campaigns: go on where an earlier check stopped, by the name of the scenario.
+        first: failures that were replayed already.
+        shrink: report failures in the smallest program and schedule that show them.
 
     Raises:
         EngineError: a run could not be repeated.
         TypeError, ValueError: wrong arguments.
     """
-    maker(strategy)  # refuse a wrong one before any work is done
+    searcher_of(strategy, seed)  # refuse a wrong one before any work is done
     progress = progress or Progress()
     tables.reset()
-    result = Checked(subject, seed, races)
+    result = Checked(subject, seed, races, list(first))
     suite = list(assertions())
     scenarios = library()
     progress.begin(len(suite) + schedules * len(scenarios))
     with Watch() as watch:
         progress.at("mounting")
-        first = _run_alone(result, MountProgram(subject), watch)
-        if not watch.interrupted and all(v.kind in ("soft", "leak") for v in first):
+        mounted = _run_alone(result, MountProgram(subject), watch)
+        if not watch.interrupted and all(v.kind in ("soft", "leak") for v in mounted):
             caps = subject.probe()
             _conformance(result, suite, caps, watch, progress)
             chosen = _chosen(result, scenarios, caps)
             progress.advance(schedules * len(result.left_out))
             known = frozenset(f.violation.signature for f in result.failures)
-            work = _Work(subject, chosen, schedules, strategy, seed, known, races)
+            work = _Work(subject, chosen, schedules, strategy, seed, known, races, campaigns or {})
             _concurrency(result, work, jobs, watch, progress)
+        parts = [e.coverage for e in result.explorations]
+        result.coverage = {**tables.record(), **_together(parts).as_dict()}
+        if shrink:
+            progress.at("shrinking")
+            _shrink(result, len(first), jobs, watch)
         result.interrupted = watch.interrupted
-    result.coverage = tables.record()
     return result
+
+
+def _together(parts: list[Coverage]) -> Coverage:
+    """The coverage of several scenarios; classes of different scenarios are different."""
+    whole = Coverage()
+    for number, part in enumerate(parts):
+        whole.classes.update(((number << 64 | name), n) for name, n in part.classes.items())
+        whole.schedules += part.schedules
+        whole.once += part.once
+        whole.drawn &= part.drawn
+        whole.orders.update(part.orders)
+        whole.uses.update(part.uses)
+    return whole
 
 
 def check_filesystem(target: str | type[FileSystemType], **options: Any) -> Checked:
@@ -265,7 +333,9 @@ def _conformance(
 
 def _run_alone(result: Checked, program: Program, watch: Watch) -> list[Violation]:
     """Run a program once, undisturbed; report what it finds that is new."""
-    batch = Batch(program, maker("pos"), result.seed, 0, MAX_STEPS, watch, result.races)
+    batch = Batch(
+        program, searcher_of("pos", result.seed), result.seed, MAX_STEPS, watch, result.races
+    )
     watch.begin()
     run = execute(program, Replay([]), races=result.races)
     if batch.cut(run) or not run.violations:
@@ -321,6 +391,7 @@ class _Work:
     seed: int
     known: frozenset[tuple[str, str, str]]
     races: bool
+    campaigns: Mapping[str, Campaign]
 
     def piece(self, index: int, watch: Watch) -> Exploration:
         """Explore one scenario."""
@@ -331,6 +402,7 @@ class _Work:
             strategy=self.strategy,
             seed=self.seed,
             races=self.races,
+            campaign=self.campaigns.get(self.scenarios[index].__name__),
             max_failing=_MAX_FAILING,
             known=self.known,
             watch=watch,
@@ -345,6 +417,24 @@ def _concurrency(result: Checked, work: _Work, jobs: int, watch: Watch, progress
         progress.advance(work.schedules)
         if result.endless >= _MAX_ENDLESS:
             return
+
+
+def _shrink(result: Checked, known: int, jobs: int, watch: Watch) -> None:
+    """Make the failures that have an interleaving smaller, as many as anybody reads.
+
+    Args:
+        known: so many at the beginning were replayed, and are as small as they were kept.
+    """
+    scenarios = {s.__name__: s for s in library()}
+    fresh = range(known, len(result.failures))
+    at = [i for i in fresh if result.failures[i].scenario in scenarios][:_SHRUNK]
+
+    def smaller(number: int, watch: Watch) -> Failure:
+        failure = result.failures[at[number]]
+        return shrunk(failure, result.subject.scenario(scenarios[failure.scenario]), watch)
+
+    for i, failure in zip(at, in_order(smaller, len(at), jobs, watch), strict=False):
+        result.failures[i] = failure
 
 
 # -- programs that run once ------------------------------------------------------------------------
@@ -432,33 +522,6 @@ class _ConformanceWorld:
         self.kernel.close()
 
 
-def program_named(
-    name: str,
-    filesystem: type[FileSystemType],
-    device: int | None,
-    mount_options: str,
-    target: str,
-    audit: bool = False,
-) -> Program:
-    """The program that a token names, on that filesystem.
-
-    Raises:
-        LookupError: this vfsim has no such scenario.
-    """
-    subject = Subject(target, filesystem, device, mount_options, audit)
-    if name == "mount":
-        return MountProgram(subject)
-    if name.startswith(CONFORMANCE):
-        for assertion in assertions():
-            if CONFORMANCE + assertion.id == name:
-                caps = subject.probe()
-                return ConformanceProgram(subject, assertion, caps)
-    for scenario in library():
-        if scenario.__name__ == name:
-            return subject.scenario(scenario)
-    raise LookupError(f"this vfsim has no scenario called {name}")
-
-
 def scenario_names() -> list[str]:
     """The scenario library, by name."""
     return [s.__name__ for s in library()]
@@ -470,6 +533,5 @@ __all__ = [
     "Subject",
     "check",
     "check_filesystem",
-    "program_named",
     "scenario_names",
 ]

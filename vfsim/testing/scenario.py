@@ -22,26 +22,33 @@ A scenario is a class::
 Every run gets a new object of the class, a new kernel and a new filesystem: what is stored on
 ``self`` in ``setup`` is there in the tasks and in ``check``, and gone in the next run.  An
 AssertionError, or an OSError that nobody caught, is a wrong result and blamed on the filesystem.
+
+A scenario can be made smaller (`Scenario.parts`, `Scenario.without`): when a failure is shrunk, the
+tasks that it does not need are left out, and with them ``check``, which would miss their results.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from copy import copy
 from errno import errorcode
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
 import attrs
 
 from vfsim.block.disk import RamDisk
+from vfsim.checks.counters import uncounted
 from vfsim.explore.program import target_of
 from vfsim.fs.kernel import Kernel
+from vfsim.sim.faults import kinds
 from vfsim.testing.audit import audit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from vfsim.checks.audit import Audit
+    from vfsim.explore.program import Program
     from vfsim.explore.token import Option
     from vfsim.fs.operations import FileSystemType
     from vfsim.fs.syscalls import Sys
@@ -49,6 +56,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 _MARK = "__vfsim_task__"
+
+LEFT_OUT = "without"
+"""The option of a program that names the parts of its scenario that it lacks."""
 
 
 @attrs.frozen
@@ -125,12 +135,18 @@ class Scenario:
         filesystem: the `FileSystemType` to mount on ``/``.
         device: sectors of its disk, if not what the filesystem says.
         options: mount options.
+        faults: what may fail while the tasks run: ``"alloc,copy,io"`` (see `vfsim.sim.faults`).
         cpus: of the machine.
+        left_out: the parts that this one lacks.
+        judges: what is right is computed, for a smaller scenario too.
     """
 
+    left_out: ClassVar[tuple[str, ...]] = ()
+    judges: ClassVar[bool] = False
     filesystem: ClassVar[type[FileSystemType] | None] = None
     device: ClassVar[int | None] = None
     options: ClassVar[str] = ""
+    faults: ClassVar[str] = ""
     cpus: ClassVar[int] = 4
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -168,12 +184,45 @@ class Scenario:
     @classmethod
     def tasks(cls) -> list[str]:
         """The names of the tasks, in the order in which they were written, base classes first."""
+        return [name for name in cls.all_tasks() if name not in cls.left_out]
+
+    @classmethod
+    def all_tasks(cls) -> list[str]:
+        """The same with those that were left out."""
         names: dict[str, None] = {}
         for base in reversed(cls.__mro__):
             for name, value in vars(base).items():
                 if getattr(value, _MARK, False):
                     names[name] = None
         return [n for n in names if getattr(getattr(cls, n), _MARK, False)]
+
+    @classmethod
+    def parts(cls) -> list[str]:
+        """What a smaller scenario may lack."""
+        names = cls.tasks()
+        return names if len(names) > 1 else []
+
+    @classmethod
+    def without(cls, part: str) -> type[Scenario]:
+        """The same scenario without one of its parts.
+
+        Raises:
+            LookupError: it has no such part.
+        """
+        cls._must_have(part)
+        return cls._like({"left_out": (*cls.left_out, part), "check": Scenario.check})
+
+    @classmethod
+    def _must_have(cls, part: str) -> None:
+        """Raises: LookupError: a part is not there to be left out."""
+        if part not in cls.parts():
+            raise LookupError(f"the scenario {cls.__name__} has no part {part!r} to leave out")
+
+    @classmethod
+    def _like(cls, body: Mapping[str, Any]) -> type[Self]:
+        """A scenario of the same name in which some attributes differ."""
+        same = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+        return type(cls.__name__, (cls,), {**same, "__doc__": cls.__doc__, **body})
 
     @classmethod
     def program(cls) -> ScenarioProgram:
@@ -193,12 +242,13 @@ class ScenarioProgram:
 
     Args:
         scenario: the class.
-        filesystem, device, mount_options: instead of what the class says.
+        filesystem, device, mount_options, faults: instead of what the class says.
         target: what brings it back in another process, if that is not the scenario itself.
         audit: look for shared state that the filesystem does not declare, too.
 
     Raises:
         TypeError: there is no filesystem, or no task.
+        ValueError: there is no such fault.
     """
 
     def __init__(
@@ -208,6 +258,7 @@ class ScenarioProgram:
         device: int | None = None,
         mount_options: str = "",
         target: str | None = None,
+        faults: str = "",
         audit: bool = False,
     ) -> None:
         from vfsim.fs.operations import FileSystemType
@@ -229,12 +280,16 @@ class ScenarioProgram:
         self.name = scenario.__name__
         self.target = target_of(scenario) if target is None else target
         self.blamed = f"filesystem {fstype.__qualname__}"
+        self.judges = scenario.judges
         self.prepared: tuple[Any] | None = None
         self.options: tuple[tuple[str, Option], ...] = ()
         if device is not None:
             self.options += (("device", device),)
         if mount_options:
             self.options += (("mount-options", mount_options),)
+        self.faults = kinds(faults or scenario.faults)
+        if faults:
+            self.options += (("faults", ",".join(self.faults)),)
         self.access: Audit | None = None
         if audit:
             self.access = audit_of(fstype)
@@ -243,14 +298,45 @@ class ScenarioProgram:
     def world(self, trace: Trace | None, max_steps: int) -> ScenarioWorld:
         """A kernel that has just started."""
         if self.prepared is None:
-            self.prepared = (self.scenario.prepare(self),)
-        kernel = Kernel(self.scenario.cpus, trace=trace, max_steps=max_steps)
+            with uncounted():
+                self.prepared = (self.scenario.prepare(self),)
+        kernel = Kernel(self.scenario.cpus, trace=trace, max_steps=max_steps, faults=self.faults)
         return ScenarioWorld(kernel, self)
+
+    def smaller(self) -> Iterator[ScenarioProgram]:
+        """The programs that lack one part more."""
+        for part in self.scenario.parts():
+            yield self.without(part)
+
+    def without(self, *parts: str) -> ScenarioProgram:
+        """The same program without some parts of its scenario; its options say so, and its token.
+
+        Raises:
+            LookupError: there is no such part.
+        """
+        less = copy(self)
+        for part in parts:
+            less.scenario = less.scenario.without(part)
+        left_out = " ".join(less.scenario.left_out)
+        others = tuple(option for option in self.options if option[0] != LEFT_OUT)
+        less.options = (*others, (LEFT_OUT, left_out)) if left_out else others
+        less.prepared = None
+        return less
 
     def mount(self, kernel: Kernel) -> None:
         """Put the filesystem on a kernel that has just started."""
         disk = RamDisk(sectors=self.device) if self.device is not None else None
         kernel.mount(self.filesystem, "/", device=disk, options=self.mount_options)
+
+
+def as_small(program: Program, options: Mapping[str, Option]) -> Program:
+    """A program without what the options of a token leave out.
+
+    Raises:
+        LookupError: there is no such part.
+    """
+    parts = str(options.get(LEFT_OUT) or "").split()
+    return program.without(*parts) if isinstance(program, ScenarioProgram) else program
 
 
 class ScenarioWorld:
@@ -270,17 +356,26 @@ class ScenarioWorld:
         program = self.program
         program.mount(self.kernel)
         self._alone(self.scenario.setup)
-        for name in program.scenario.tasks():
-            self.kernel.process(self._one, name, getattr(self.scenario, name), name=name)
+        for name in program.scenario.all_tasks():
+            if name in program.scenario.left_out:
+                self.machine.skip_id()
+            else:
+                self.kernel.process(self._one, name, getattr(self.scenario, name), name=name)
 
     def _one(self, sys: Sys, name: str, method: Callable[[Sys], Any]) -> None:
-        """Sleeps.  The life of one task."""
-        self.results[name] = method(sys)
+        """Sleeps.  The life of one task.  What it makes of an injected fault says nothing."""
+        try:
+            self.results[name] = method(sys)
+        except (OSError, AssertionError):
+            if not self.machine.failed:
+                raise
 
     def check(self) -> None:
-        """Let ``check`` look at the results, if every task came to one."""
+        """Let ``check`` look at the results, if every task came to one, and nothing was made to
+        fail.
+        """
         names = self.program.scenario.tasks()
-        if len(self.results) == len(names):
+        if len(self.results) == len(names) and not self.machine.failed:
             self._alone(self.scenario.check, Results({n: self.results[n] for n in names}))
 
     def close(self) -> None:

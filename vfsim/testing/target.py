@@ -23,7 +23,8 @@ import attrs
 
 from vfsim.explore import identity
 from vfsim.fs.operations import FileSystemType
-from vfsim.testing.scenario import Scenario, ScenarioProgram
+from vfsim.testing.rounds import RoundsProgram, Setting, decode
+from vfsim.testing.scenario import Scenario, ScenarioProgram, as_small
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -76,6 +77,21 @@ class Target:
         found: type[Scenario] = self._only(Scenario, "scenario", "vfsim.Scenario")
         return found
 
+    def machine(self) -> type[Setting]:
+        """The machine (`VfsMachine`), or a plain one for the filesystem that is there.
+
+        Raises:
+            BadTarget: there is neither, or several and none was named.
+        """
+        thing = getattr(self.module, self.name, None) if self.name else None
+        machines = [thing] if isinstance(thing, type) else _classes(self.module, Setting)
+        if not any(issubclass(machine, Setting) for machine in machines):
+            return plain_setting(self.filesystem(), self.text)
+        found: type[Setting] = self._only(Setting, "machine", "VfsMachine")
+        if found.filesystem is None:
+            raise BadTarget(f"{self.place}: {found.__name__} needs a line filesystem = YourFS")
+        return found
+
     def holds_scenario(self) -> bool:
         """Whether a scenario is meant: it is named, or there is one."""
         if self.name:
@@ -117,6 +133,12 @@ class Target:
         return thing
 
 
+def plain_setting(filesystem: type[FileSystemType], target: str) -> type[Setting]:
+    """A machine's setting for a filesystem that has none of its own."""
+    body = {"filesystem": filesystem, "target": target, "__module__": __name__}
+    return type(f"{filesystem.__name__}Machine", (Setting,), body)
+
+
 def _classes(module: ModuleType, base: type) -> list[Any]:
     """The subclasses of ``base`` that a module defines, or else those it imports.
 
@@ -138,6 +160,8 @@ def _classes(module: ModuleType, base: type) -> list[Any]:
 
 def _is_whole(cls: Any) -> bool:
     """Whether a class can be used as it is, and is not just the base of others."""
+    if issubclass(cls, Setting):
+        return cls.filesystem is not None
     return bool(cls.tasks() if issubclass(cls, Scenario) else cls.name)
 
 
@@ -260,7 +284,13 @@ def program_for(token: Token) -> Program:
 
     Raises:
         BadTarget: its target is not here, or does not hold what the token names.
+        LookupError: this vfsim has no such scenario, or it has no such part to leave out.
     """
+    return as_small(_whole(token), dict(token.options))
+
+
+def _whole(token: Token) -> Program:
+    """The same, with the parts that the token leaves out."""
     from vfsim.explore.program import FunctionProgram
     from vfsim.testing import check
 
@@ -271,24 +301,30 @@ def program_for(token: Token) -> Program:
         )
     target = load(token.target)
     options = dict(token.options)
+    rounds = options.get("program")
+    if isinstance(rounds, str):
+        return RoundsProgram(target.machine(), decode(rounds), target=token.target)
     device = options.get("device")
     mount_options = options.get("mount-options")
+    faults = str(options.get("faults", ""))
     if target.holds_scenario():
         return ScenarioProgram(
             target.scenario(),
             device=device if isinstance(device, int) else None,
             mount_options=mount_options if isinstance(mount_options, str) else "",
             target=token.target,
+            faults=faults,
             audit=bool(options.get("audit")),
         )
     function = target.function()
     if function is not None:
         return FunctionProgram(function)
-    return check.program_named(
-        token.scenario,
+    subject = check.Subject(
+        token.target,
         target.filesystem(),
         device if isinstance(device, int) else None,
         mount_options if isinstance(mount_options, str) else "",
-        token.target,
+        faults,
         bool(options.get("audit")),
     )
+    return subject.program(token.scenario)

@@ -4,10 +4,12 @@ From Burckhardt, Kothari, Musuvathi and Nagarakatte, "A randomized scheduler wit
 guarantees of finding bugs" (ASPLOS 2010).  Each task gets a random priority and the highest that
 can run does.  At ``depth - 1`` random steps the running task falls below everybody.  A bug that
 needs ``depth`` ordering constraints is found with a probability of at least 1/(tasks *
-steps^(depth-1)) per run: the only strategy here that states a bound.
+steps^(depth-1)) per run: the only strategy here that states a bound.  Nobody knows a bug's depth
+beforehand, and most need few: unless it is given, it is drawn anew for each run, from 2 to 5.
 
 The steps are drawn from the expected length of a run, which the exploration learns from its first
-schedules.  Three additions to the paper: who yields again and again falls below everybody (or two
+schedules.  Those may have been short ones, so every second run reckons with twice or four times
+that.  Three additions to the paper: who yields again and again falls below everybody (or two
 tasks that yield to each other would starve the third); the clock draws a new priority after each
 event, as if every event were a task of its own; and a run much longer than expected goes on as a
 fair random walk, so that spinning on a starved task ends.
@@ -18,6 +20,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+from vfsim.explore.strategies import numbers
 from vfsim.sim.state import INF, NOBODY, K
 from vfsim.sim.task import BLOCKED, RUNNABLE, SPINNING
 
@@ -25,7 +28,11 @@ if TYPE_CHECKING:
     from vfsim.sim.machine import Machine
     from vfsim.sim.task import Task
 
-_FAIR_AFTER = 20  # times the expected length
+DEPTHS = (2, 3, 4, 5)
+"""What the depth is drawn from."""
+
+_STRETCH = (1, 1, 2, 4)  # times the expected length
+_FAIR_AFTER = 20  # times the expected length, or half of the steps that there are
 _PATIENCE = 32  # yields in a row before it falls
 
 
@@ -38,14 +45,15 @@ class PCT:
     Args:
         seed: of this schedule.
         length: how many points a run is expected to pass.
-        depth: how many ordering constraints the bug may need.
+        depth: how many ordering constraints the bug may need; None: draw it.
     """
 
-    def __init__(self, seed: int, length: int, depth: int = 3) -> None:
+    def __init__(self, seed: int, length: int, depth: int | None = None) -> None:
         self.random = Random(seed).random
         self.length = max(length, 2)
         self.depth = depth
         self.gap = INF
+        self.odds = 0.0
         self.lowest = 0.0
         self.leader: Task | None = None  # nobody alive is above it
         self.until = 0  # the step of the next change
@@ -57,13 +65,17 @@ class PCT:
     def start(self, machine: Machine) -> None:
         """Draw where priorities change, and to what."""
         self.machine = machine
+        self.fair_after = min(self.length * _FAIR_AFTER, machine.max_steps // 2)
         self.leader = self.chosen = None
         machine.clock.prio = 0.0
         for task in machine.tasks:
             task.prio = 0.0
-        levels = [(i + 1) / (self.depth + 1) for i in range(self.depth - 1)]
+        self.odds = numbers.odds(self.random, machine)
+        depth = self.depth or DEPTHS[int(self.random() * len(DEPTHS))]
+        levels = [(i + 1) / (depth + 1) for i in range(depth - 1)]
+        length = self.length * _STRETCH[int(self.random() * len(_STRETCH))]
         self.changes = sorted(
-            ((1 + int(self.random() * self.length), level) for level in levels), reverse=True
+            ((1 + int(self.random() * length), level) for level in levels), reverse=True
         )
 
     def decide(self, ready: list[Task], current: Task | None) -> int:
@@ -79,7 +91,7 @@ class PCT:
             self.patience -= 1  # it yielded, and is still the highest
             self.gap = self.until - steps
             return len(ready) - 1
-        if steps > self.length * _FAIR_AFTER:
+        if steps > self.fair_after:
             self.leader = None
             self.gap = 1
             return int(self.random() * len(ready))
@@ -121,7 +133,7 @@ class PCT:
         if chosen is not self.chosen:
             self.chosen = chosen
             self.patience = _PATIENCE
-        self.gap = self.changes[-1][0] - steps if self.changes else INF
+        self.gap = (self.changes[-1][0] if self.changes else self.fair_after + 1) - steps
         for task in self.machine.tasks:
             if task.prio > chosen.prio and (task.state is BLOCKED or task.state is SPINNING):
                 self.gap = 1
@@ -133,5 +145,5 @@ class PCT:
         self.born = self.machine.born
 
     def choose(self, kind: str, n: int) -> int:
-        """Any number."""
-        return int(self.random() * n)
+        """Any number; a fault rarely."""
+        return numbers.number(self.random, self.odds, kind, n)

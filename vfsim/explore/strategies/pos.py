@@ -10,16 +10,16 @@ The clock, whose turn means that time passes although somebody could run, is les
 less is drawn once per execution, so that in some runs a millisecond is a few steps long, and in
 others a few hundred.
 
-What conflicts is decided by `conflict`, one small table: the same object, and not both only read
-it.
+What conflicts is decided by the table of `vfsim.explore.dependency`.
 """
 
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vfsim.sim.shared import Field
+from vfsim.explore.dependency import dependent
+from vfsim.explore.strategies import numbers
 
 if TYPE_CHECKING:
     from vfsim.sim.machine import Machine
@@ -27,20 +27,6 @@ if TYPE_CHECKING:
 
 PATIENCE = (1, 4, 16, 64)
 """The clock's priority is a random number to one of these powers."""
-
-READERS = frozenset({"read", "down_read", "read_lock", "read_begin", "read_retry", "rcu_read_lock"})
-"""Kinds of operation that leave their object as it is, so that two of them commute."""
-
-
-def conflict(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
-    """Whether the order of two pending operations (kind, object) can matter."""
-    a, b = one[1], other[1]
-    if a is not b:
-        if type(a) is not Field or type(b) is not Field or a.of is not b.of or a.name != b.name:
-            return False
-    elif a is None:
-        return False
-    return one[0] not in READERS or other[0] not in READERS
 
 
 class POS:
@@ -50,6 +36,7 @@ class POS:
     """
 
     gap = 1
+    odds = 0.0
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed).random
@@ -58,6 +45,7 @@ class POS:
         """Forget priorities that an earlier strategy left."""
         self.clock = machine.clock
         self.clock.prio = 0.0
+        self.odds = numbers.odds(self.random, machine)
         self.patience = PATIENCE[int(self.random() * len(PATIENCE))]
         for task in machine.tasks:
             task.prio = 0.0
@@ -83,10 +71,10 @@ class POS:
         done = chosen.pending
         if done[1] is not None:
             for task in ready:
-                if task.prio and conflict(done, task.pending):
+                if task.prio and dependent(done, task.pending):
                     task.prio = 0.0
         return best
 
     def choose(self, kind: str, n: int) -> int:
-        """Any number."""
-        return int(self.random() * n)
+        """Any number; a fault rarely."""
+        return numbers.number(self.random, self.odds, kind, n)

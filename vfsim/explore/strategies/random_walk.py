@@ -12,6 +12,8 @@ from itertools import chain
 from random import Random
 from typing import TYPE_CHECKING
 
+from vfsim.explore.strategies import numbers
+
 if TYPE_CHECKING:
     from vfsim.sim.machine import Machine
     from vfsim.sim.task import Task
@@ -20,12 +22,13 @@ if TYPE_CHECKING:
 class RandomWalk:
     """Everybody equally likely, at every point."""
 
-    __slots__ = ("draw", "gap", "random")
+    __slots__ = ("draw", "gap", "odds", "random")
 
     def __init__(self, seed: int) -> None:
         random = Random(seed)
         self.random = random.random
         self.gap = 1
+        self.odds = 0.0
 
         def more() -> memoryview:
             return memoryview(random.randbytes(512)).cast("H")
@@ -34,12 +37,13 @@ class RandomWalk:
         self.draw = chain.from_iterable(iter(more, None)).__next__
 
     def start(self, machine: Machine) -> None:
-        """Nothing to prepare."""
+        """Draw how rare faults are."""
+        self.odds = numbers.odds(self.random, machine)
 
     def decide(self, ready: list[Task], current: Task | None) -> int:
         """Anybody."""
         return self.draw() * len(ready) >> 16
 
     def choose(self, kind: str, n: int) -> int:
-        """Any number."""
-        return int(self.random() * n)
+        """Any number; a fault rarely."""
+        return numbers.number(self.random, self.odds, kind, n)

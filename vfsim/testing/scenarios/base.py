@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _oracles: dict[tuple[object, ...], list[oracle.Outcome]] = {}
 
 
+_smaller: dict[tuple[type, str], type[LibraryScenario]] = {}
+"""Made once, so that each has one oracle."""
+
+
 class LibraryScenario(Scenario):
     """A scenario whose right outcomes are computed.
 
@@ -38,6 +42,7 @@ class LibraryScenario(Scenario):
         prepared: the legal outcomes.
     """
 
+    judges: ClassVar[bool] = True
     needs: ClassVar[str] = ""
     actors: ClassVar[tuple[Actor, ...]] = ()
     before: ClassVar[tuple[Thing, ...]] = ()
@@ -57,6 +62,34 @@ class LibraryScenario(Scenario):
                 program.mount, setup, cls.actors, cls.weak, cls._names()
             )
         return legal
+
+    @classmethod
+    def parts(cls) -> list[str]:
+        """What a smaller scenario may lack: a task, one of its calls, something that is there
+        before; with a ``~`` not the whole of it but some of its bytes.
+        """
+        actors = dict(zip(cls.tasks(), cls.actors, strict=True))
+        counts = {name: len(actor.steps) for name, actor in actors.items()}
+        return [
+            *super().parts(),
+            *(f"{name}.{i}" for name, n in counts.items() if n > 1 for i in range(n)),
+            *(
+                f"before.{i}"
+                for i, thing in enumerate(cls.before)
+                if not _needed(thing, cls.before)
+            ),
+            *(f"{name}~" for name, actor in actors.items() if actor.simpler is not None),
+            *(f"before.{i}~" for i, thing in enumerate(cls.before) if len(_bytes(thing)) > 1),
+        ]
+
+    @classmethod
+    def without(cls, part: str) -> type[LibraryScenario]:
+        """The same scenario without one of its parts; what is right is computed anew."""
+        cls._must_have(part)
+        made = _smaller.get((cls, part))
+        if made is None:
+            made = _smaller[cls, part] = cls._like(_less(cls, part))
+        return made
 
     @classmethod
     def _names(cls) -> tuple[str, ...]:
@@ -89,6 +122,48 @@ def _verdict(
         f"no order of the calls gives {outcome.text(actors)}.  "
         f"Orders give: {' | '.join(known[:4])}{more}"
     )
+
+
+def _less(cls: type[LibraryScenario], part: str) -> dict[str, Any]:
+    """What is different in a scenario without one of its parts."""
+    name, _, number = part.rstrip("~").partition(".")
+    body: dict[str, Any] = {"left_out": (*cls.left_out, part)}
+    if name == "before":
+        at = int(number)
+        less = [_shorter(cls.before[at])] if part.endswith("~") else []
+        body["before"] = (*cls.before[:at], *less, *cls.before[at + 1 :])
+    else:
+        at = cls.tasks().index(name)
+        actor = cls.actors[at]
+        kept: list[Actor] = []
+        if number:
+            kept.append(actor.without(int(number)))
+        elif part.endswith("~"):
+            assert actor.simpler is not None
+            kept.append(actor.simpler)
+        else:
+            body["weak"] = cls.weak.without(at)
+        for smaller in kept:
+            body[name] = task(_task_of(smaller))
+        body["actors"] = (*cls.actors[:at], *kept, *cls.actors[at + 1 :])
+    return body
+
+
+def _needed(thing: Thing, things: Sequence[Thing]) -> bool:
+    """Whether others cannot be made without a thing."""
+    path = thing[1]
+    return any(other[1].startswith(path + "/") or other[2] == path for other in things)
+
+
+def _bytes(thing: Thing) -> bytes:
+    """The content of a file, or nothing."""
+    return thing[2] if isinstance(thing[2], bytes) else b""
+
+
+def _shorter(thing: Thing) -> Thing:
+    what, path, _ = thing
+    content = _bytes(thing)
+    return (what, path, content[: len(content) // 2])
 
 
 def build(sys: Sys, before: Sequence[Thing]) -> None:

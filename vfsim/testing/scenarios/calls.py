@@ -52,12 +52,19 @@ class Actor:
         steps: its calls.
         needs: words of the capabilities it needs.
         changes: False for a task that only looks.
+        simpler: the same with fewer bytes, if there can be fewer.
     """
 
     name: str
     steps: tuple[Step, ...]
     needs: str = ""
     changes: bool = True
+    simpler: Actor | None = None
+
+    def without(self, number: int) -> Actor:
+        """The same without one of its calls."""
+        steps = (*self.steps[:number], *self.steps[number + 1 :])
+        return attrs.evolve(self, steps=steps, simpler=None)
 
     @property
     def word(self) -> str:
@@ -181,9 +188,11 @@ def chdir(path: str) -> Actor:
 
 def put(path: str, data: bytes) -> Actor:
     """open(O_CREAT), write, close."""
+    name = f"write({_short(path)})"
     return _opened(
-        f"write({_short(path)})", path, os.O_CREAT | os.O_WRONLY, _write(data), "create write"
-    )
+        name, path, os.O_CREAT | os.O_WRONLY, _write(data), "create write",
+        simpler=put(path, _half(data)) if len(data) > 1 else None,
+    )  # fmt: skip
 
 
 def read(path: str, length: int = 1 << 16) -> Actor:
@@ -199,9 +208,11 @@ def read(path: str, length: int = 1 << 16) -> Actor:
 
 def append(path: str, data: bytes) -> Actor:
     """open(O_APPEND), write, close."""
+    name = f"append({_short(path)})"
     return _opened(
-        f"append({_short(path)})", path, os.O_WRONLY | os.O_APPEND, _write(data), "write"
-    )
+        name, path, os.O_WRONLY | os.O_APPEND, _write(data), "write",
+        simpler=append(path, _half(data)) if len(data) > 1 else None,
+    )  # fmt: skip
 
 
 def overwrite(path: str, data: bytes, offset: int) -> Actor:
@@ -211,7 +222,8 @@ def overwrite(path: str, data: bytes, offset: int) -> Actor:
         return _closing(sys, kept, str(sys.pwrite(kept["fd"], data, offset)))
 
     name = f"pwrite({_short(path)},{offset}+{len(data)})"
-    return _opened(name, path, os.O_WRONLY, Step("pwrite", do), "write")
+    simpler = overwrite(path, _half(data), offset) if len(data) > 1 else None
+    return _opened(name, path, os.O_WRONLY, Step("pwrite", do), "write", simpler=simpler)
 
 
 def truncate(path: str, length: int) -> Actor:
@@ -289,9 +301,20 @@ def _write(data: bytes) -> Step:
 
 
 def _opened(
-    name: str, path: str, flags: int, step: Step, needs: str, changes: bool = True
+    name: str,
+    path: str,
+    flags: int,
+    step: Step,
+    needs: str,
+    changes: bool = True,
+    simpler: Actor | None = None,
 ) -> Actor:
-    return Actor(name, (_open(path, flags), step), needs, changes)
+    return Actor(name, (_open(path, flags), step), needs, changes, simpler)
+
+
+def _half(data: bytes) -> bytes:
+    """Half as much to write: at least a byte, of two or more."""
+    return data[: len(data) // 2]
 
 
 def _closing(sys: Sys, kept: Kept, answer: object) -> object:

@@ -66,6 +66,14 @@ class Weak:
     circles: bool = False
     overtaken: tuple[int, str] | None = None
 
+    def without(self, number: int) -> Weak:
+        """The same when one of the tasks is left out."""
+        if self.overtaken is None:
+            return self
+        task, answer = self.overtaken
+        left = None if task == number else (task - (task > number), answer)
+        return attrs.evolve(self, overtaken=left)
+
 
 @attrs.frozen
 class Outcome:

@@ -1,0 +1,113 @@
+"""Clean filesystems that differ from wholefs in a table, so that the kernel calls other methods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vfsim.block.buffer import wait_on_buffer, write_dirty_buffer
+from vfsim.filesystems.wholefs import (
+    WholeAtomicDirectory,
+    WholeAttributes,
+    WholePages,
+    WholePlainFile,
+    get_block,
+)
+from vfsim.mm.buffers import (
+    block_read_full_page,
+    block_write_begin,
+    block_write_full_page,
+    generic_write_end,
+)
+from vfsim.mm.dirty import clear_page_dirty_for_io, end_page_writeback, set_page_writeback
+from vfsim.mm.operations import AddressSpaceOperations
+from vfsim.testing.selftest.mutants import Ground
+
+if TYPE_CHECKING:
+    from vfsim.fs.file import File
+    from vfsim.fs.inode import Inode
+    from vfsim.fs.operations import FileOperations, InodeOperations
+    from vfsim.mm.mapping import AddressSpace
+    from vfsim.mm.page import Page
+    from vfsim.mm.writepages import WritebackControl
+
+
+class AtomicGround(Ground):
+    """Opening is one step: ``atomic_open``."""
+
+    directory: InodeOperations = WholeAtomicDirectory()
+
+
+class PlainGround(Ground):
+    """Files have ``read`` and ``write``."""
+
+    open_file: FileOperations = WholePlainFile()
+
+
+class WholeLaundry(WholePages):
+    """Dirty pages can be written without unlocking them."""
+
+    def launder_page(self, page: Page) -> None:
+        """Sleeps.  Write the page, buffer by buffer."""
+        if clear_page_dirty_for_io(page):
+            set_page_writeback(page)
+            for bh in page.private or ():
+                write_dirty_buffer(bh)
+            for bh in page.private or ():
+                wait_on_buffer(bh)
+            end_page_writeback(page)
+
+
+class LaundryGround(Ground):
+    """Pages have ``launder_page``."""
+
+    pages: AddressSpaceOperations = WholeLaundry()
+
+
+class OldFile(WholeAttributes):
+    """A file without ``setattr``, as kernels up to 2.6.37 had them: ``truncate`` follows."""
+
+    def truncate(self, inode: Inode) -> None:
+        """Never sleeps.  The pages are gone; the blocks stay taken."""
+
+
+class OldGround(Ground):
+    """Files have ``truncate``."""
+
+    file: InodeOperations = OldFile()
+
+
+class BarePages(AddressSpaceOperations):
+    """Pages whose filesystem leaves the small methods out: the kernel does them itself."""
+
+    def readpage(self, file: File | None, page: Page) -> None:
+        """Sleeps.  Its I/O unlocks the page."""
+        block_read_full_page(page, get_block)
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        """Sleeps.  Its I/O ends the writeback."""
+        return block_write_full_page(page, get_block, wbc)
+
+    def write_begin(
+        self, file: File | None, mapping: AddressSpace, pos: int, len: int, flags: int
+    ) -> tuple[Page, Any]:
+        """Sleeps.  A locked page with blocks."""
+        return block_write_begin(mapping, pos, len, flags, get_block), None
+
+    def write_end(
+        self,
+        file: File | None,
+        mapping: AddressSpace,
+        pos: int,
+        len: int,
+        copied: int,
+        page: Page,
+        fsdata: Any,
+    ) -> int:
+        """Sleeps.  Dirty it, unlock it, move the end of the file."""
+        return generic_write_end(file, mapping, pos, len, copied, page, fsdata)
+
+
+class BareGround(Ground):
+    """Pages have no ``invalidatepage``, ``releasepage``, ``writepages`` ..."""
+
+    pages: AddressSpaceOperations = BarePages()

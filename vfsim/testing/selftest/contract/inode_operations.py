@@ -1,0 +1,283 @@
+"""Mutants of ``inode_operations``: names in a directory, attributes of anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from vfsim.fs.d_lookup import d_alloc
+from vfsim.fs.dentry import dput
+from vfsim.fs.directory import vfs_mkdir
+from vfsim.fs.inode import S_DEAD
+from vfsim.fs.operations import MAY_NOT_BLOCK
+from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
+from vfsim.sim.scheduler import msleep
+from vfsim.testing.selftest import programs
+from vfsim.testing.selftest.changes import in_rcu, passing, sleeping
+from vfsim.testing.selftest.contract.grounds import AtomicGround, OldGround
+from vfsim.testing.selftest.contract.notation import Row
+from vfsim.testing.selftest.mutants import Mutant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vfsim.fs.dcache import Dentry
+    from vfsim.testing.selftest.changes import Call, Change
+    from vfsim.testing.selftest.mutants import Program
+
+I_MUTEX = "i_mutex(inode)"
+
+
+def _row(method: str, program: Program, variant: str = "", **other: Any) -> Row:
+    return Row("inode_operations", method, program, variant=variant, **other)
+
+
+# "yes": method, program, lock; the same cell again for each further lock
+HELD = (
+    ("create", programs.create, "dir.i_rwsem", ""),
+    ("create", programs.create_by_mknod, "dir.i_rwsem", "mknod"),
+    ("link", programs.link, "dir.i_rwsem", ""),
+    ("link", programs.link, "old_dentry.d_inode.i_rwsem", "source"),
+    ("mknod", programs.fifo, "dir.i_rwsem", ""),
+    ("symlink", programs.symlink, "dir.i_rwsem", ""),
+    ("mkdir", programs.mkdir, "dir.i_rwsem", ""),
+    ("unlink", programs.unlink, "dir.i_rwsem", ""),
+    ("rmdir", programs.rmdir, "dir.i_rwsem", ""),
+    ("rename", programs.rename_across, "old_dir.i_rwsem", "old parent"),
+    ("rename", programs.rename_across, "new_dir.i_rwsem", "new parent"),
+    ("rename", programs.rename, "old_dir.i_rwsem", ""),
+    ("rename", programs.rename, "old_dentry.d_inode.i_rwsem", "source"),
+    ("setattr", programs.chmod, "dentry.d_inode.i_rwsem", ""),
+    ("setattr", programs.truncate, "dentry.d_inode.i_rwsem", "size"),
+)
+
+# the victim is locked as well (P3)
+VICTIMS = (
+    ("unlink", programs.unlink, "dentry.d_inode.i_rwsem", ""),
+    ("rmdir", programs.rmdir, "dentry.d_inode.i_rwsem", "rmdir"),
+    ("rename", programs.rename_over, "new_dentry.d_inode.i_rwsem", "rename"),
+    ("rename", programs.rename_directory_over, "new_dentry.d_inode.i_rwsem", "rename directory"),
+)
+
+# "no"
+NOT_HELD = (
+    ("readlink", programs.readlink, "dentry.d_inode.i_rwsem"),
+    ("get_link", programs.follow, "inode.i_rwsem"),
+)
+
+# "no" that means: called both with and without
+NOT_PROMISED = (
+    ("permission", programs.create, "inode.i_rwsem"),
+    ("getattr", programs.stat, "dentry.d_inode.i_rwsem"),
+    ("update_time", programs.write_later, "inode.i_rwsem"),
+)
+
+ALL_MAY_BLOCK = (
+    ("lookup", programs.stat_missing),
+    ("create", programs.create),
+    ("link", programs.link),
+    ("mknod", programs.fifo),
+    ("symlink", programs.symlink),
+    ("mkdir", programs.mkdir),
+    ("unlink", programs.unlink),
+    ("rmdir", programs.rmdir),
+    ("rename", programs.rename),
+    ("readlink", programs.readlink),
+    ("get_link", programs.follow),
+    ("setattr", programs.chmod),
+    ("permission", programs.create),
+    ("getattr", programs.stat),
+    ("update_time", programs.write_later),
+)
+
+# what is created in a directory, by its parameter (E5)
+CREATES = (
+    ("create", programs.create, "dir"),
+    ("link", programs.link, "dir"),
+    ("mknod", programs.fifo, "dir"),
+    ("symlink", programs.symlink, "dir"),
+    ("mkdir", programs.mkdir, "dir"),
+    ("rename", programs.rename_across, "new_dir"),
+)
+
+
+def mutants() -> Iterator[Mutant]:
+    """All of them."""
+    for method, program, path, variant in HELD:
+        yield from _row(method, program, variant).yes(I_MUTEX, path)
+    for method, program, path, variant in VICTIMS:
+        yield from _row(method, program, variant).yes("", path, "P3")
+    for method, program, path in NOT_HELD:
+        yield from _row(method, program).no(I_MUTEX, path, rwsem=True)
+    for method, program, path in NOT_PROMISED:
+        yield from _row(method, program).maybe(I_MUTEX, path)
+    yield from _row("lookup", programs.stat_missing).shared(I_MUTEX, "dir.i_rwsem")
+    yield from _row("lookup", programs.create, "create").shared(I_MUTEX, "dir.i_rwsem")
+    yield from _row("rename", programs.rename_across).yes(
+        "", "old_dir.i_sb.s_vfs_rename_mutex", "P4", rwsem=False
+    )
+    for i, (method, program) in enumerate(ALL_MAY_BLOCK):
+        yield from _row(method, program).may_block(rule="P5", variant=method if i else "")
+    yield from _row("truncate", programs.truncate, ground=OldGround).may_block(
+        rule="P5", variant="truncate"
+    )
+    for i, (method, program, dir) in enumerate(CREATES):
+        yield _row(method, program).caller(
+            "E5", "is called on a directory that was removed", _dead(dir), method if i else ""
+        )
+    yield from _atomic_open()
+    yield from _rcu_walks()
+    yield from _lookups()
+    yield from _called_by_filesystems()
+    yield from _renames()
+
+
+def _dead(dir: str) -> Change:
+    """The directory is marked dead for the time of the call."""
+
+    def change(call: Call) -> Any:
+        inode = getattr(call, dir)
+        inode.i_flags |= S_DEAD
+        try:
+            return call.go()
+        finally:
+            inode.i_flags &= ~S_DEAD
+
+    return change
+
+
+def _atomic_open() -> Iterator[Mutant]:
+    """Exclusive with O_CREAT, else at least shared."""
+    creating = _row("atomic_open", programs.create, ground=AtomicGround)
+    yield from creating.yes(I_MUTEX, "dir.i_rwsem")
+    looking = _row("atomic_open", programs.open_missing, "plain", ground=AtomicGround)
+    yield from looking.shared(I_MUTEX, "dir.i_rwsem")
+    yield from creating.may_block(rule="P5", variant="atomic_open")
+    yield creating.caller(
+        "E5", "is called on a directory that was removed", _dead("dir"), "atomic_open"
+    )
+
+
+def _rcu_walks() -> Iterator[Mutant]:
+    """permission and get_link may be called by rcu-walks, and must not sleep then."""
+    row = _row("permission", programs.stat_twice)
+    yield row.filesystem(
+        "P2", "sleeps in an rcu-walk", _sleep_if_told, around={row.name: _told_rightly}
+    )
+    yield row.caller("P2", "is told not to block by a walk with references", _told_wrongly)
+    row = _row("get_link", programs.follow)
+    yield row.filesystem(
+        "E1", "sleeps in an rcu-walk", _sleep_without_dentry, around={row.name: in_rcu(dentry=None)}
+    )
+    yield row.caller("E1", "gets no dentry from a walk with references", passing(dentry=None))
+
+
+def _told_rightly(call: Call) -> Any:
+    rcu_read_lock()
+    try:
+        return call.go(mask=call.mask | MAY_NOT_BLOCK)
+    finally:
+        rcu_read_unlock()
+
+
+def _sleep_if_told(call: Call) -> Any:
+    if call.mask & MAY_NOT_BLOCK:
+        msleep(1)
+    return call.go()
+
+
+def _told_wrongly(call: Call) -> Any:
+    return call.go(mask=call.mask | MAY_NOT_BLOCK)
+
+
+def _sleep_without_dentry(call: Call) -> Any:
+    if call.dentry is None:
+        msleep(1)
+    return call.go()
+
+
+def _lookups() -> Iterator[Mutant]:
+    """E3: two lookups of one name in one directory never run at the same time."""
+    yield Mutant(
+        "E3", "caller", "the second lookup of a name does not wait for the first",
+        programs.two_lookups, inside={"inode_operations.lookup": sleeping()},
+        patches={"vfsim.fs.d_lookup.d_alloc_parallel": _nobody_waits},
+    )  # fmt: skip
+
+
+def _nobody_waits(real: Any, parent: Dentry, name: str) -> Dentry:
+    """Lookups in progress are overlooked."""
+    others = dict(parent.d_lookups or {})
+    if parent.d_lookups is not None:
+        parent.d_lookups.clear()
+    made: Dentry = real(parent, name)
+    assert parent.d_lookups is not None
+    for key, chain in others.items():
+        parent.d_lookups[key] = (*parent.d_lookups.get(key, ()), *chain)
+    return made
+
+
+def _called_by_filesystems() -> Iterator[Mutant]:
+    """A filesystem that calls a method, or a helper of the kernel that does, is its caller."""
+    getattr = _row("getattr", programs.stat)
+    cell = f"inode_operations.mkdir.{I_MUTEX}"
+    for why, change, variant in (
+        ("makes a directory without locking its parent", _unlocked_mkdir, "by a filesystem"),
+        ("calls mkdir() without locking the parent", _direct_mkdir, "directly"),
+    ):
+        mutant = getattr.filesystem(cell, why, change, variant)
+        yield evolve(mutant, side="caller", blamed="filesystem")
+
+
+def _unlocked_mkdir(call: Call) -> Any:
+    parent = call.dentry.d_parent
+    made = d_alloc(parent, "made")
+    vfs_mkdir(parent.d_inode, made, 0o755)
+    dput(made)
+    return call.go()
+
+
+def _direct_mkdir(call: Call) -> Any:
+    parent = call.dentry.d_parent
+    made = d_alloc(parent, "made")
+    parent.d_inode.i_op.mkdir(parent.d_inode, made, 0o755)
+    dput(made)
+    return call.go()
+
+
+def _renames() -> Iterator[Mutant]:
+    """What the functions that lock for a rename can forget."""
+    nothing = {
+        "vfsim.fs.inode.lock_two_nondirectories": _nothing,
+        "vfsim.fs.inode.unlock_two_nondirectories": _nothing,
+    }
+    source = f"inode_operations.rename.{I_MUTEX}"
+    for rule, program in (("P3", programs.rename_over), (source, programs.rename)):
+        yield Mutant(
+            rule, "caller", "lock_two_nondirectories() locks nothing", program, patches=nothing,
+            variant="lock_two_nondirectories",
+        )  # fmt: skip
+    yield Mutant(
+        "P4", "caller", "lock_rename() forgets the superblock's rename lock",
+        programs.rename_across, variant="lock_rename",
+        patches={
+            "vfsim.fs.directory.lock_rename": _locks_parents_only,
+            "vfsim.fs.directory.unlock_rename": _unlocks_parents_only,
+        },
+    )  # fmt: skip
+
+
+def _nothing(real: Any, *args: Any) -> None:
+    pass
+
+
+def _locks_parents_only(real: Any, p1: Dentry, p2: Dentry) -> Dentry | None:
+    trap: Dentry | None = real(p1, p2)
+    p1.d_sb.s_vfs_rename_mutex.unlock()
+    return trap
+
+
+def _unlocks_parents_only(real: Any, p1: Dentry, p2: Dentry) -> None:
+    p1.d_sb.s_vfs_rename_mutex.lock()
+    real(p1, p2)

@@ -1,0 +1,379 @@
+"""Programs: a few system calls each, that make the kernel call one method or another.
+
+The file, directory and link that each uses have one letter; what is called on the way (walks,
+permission checks, umount) happens in all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from stat import S_IFREG
+from typing import TYPE_CHECKING
+
+from vfsim.fs.d_lookup import d_alloc_pseudo
+from vfsim.fs.dentry import dput
+from vfsim.fs.fdtable import fdget, fdput
+from vfsim.fs.mount import MNT_FORCE, Path, d_path
+from vfsim.fs.process import current_process
+from vfsim.fs.super import MS_REMOUNT
+from vfsim.fs.syscalls import F_SETFL
+from vfsim.mm.dirty import set_page_dirty
+from vfsim.mm.mapping import find_get_page
+from vfsim.mm.page import put_page
+from vfsim.mm.truncate import invalidate_inode_pages2, invalidate_mapping_pages
+from vfsim.mm.writepages import filemap_flush
+
+if TYPE_CHECKING:
+    from vfsim.fs.syscalls import Sys
+
+PAGE = 4096
+_NEW = os.O_CREAT | os.O_RDWR
+
+
+def nothing(sys: Sys) -> None:
+    """Mount and umount."""
+
+
+def make(sys: Sys, path: str = "/f", data: bytes = b"") -> None:
+    """A file with some bytes."""
+    fd = sys.open(path, _NEW, 0o644)
+    if data:
+        sys.write(fd, data)
+    sys.close(fd)
+
+
+def create(sys: Sys) -> None:
+    """A new file."""
+    make(sys)
+
+
+def create_by_mknod(sys: Sys) -> None:
+    """A new file, by mknod(2)."""
+    sys.mknod("/f", S_IFREG | 0o644)
+
+
+def fifo(sys: Sys) -> None:
+    """A named pipe."""
+    sys.mkfifo("/p")
+
+
+def mkdir(sys: Sys) -> None:
+    """A directory."""
+    sys.mkdir("/d")
+
+
+def rmdir(sys: Sys) -> None:
+    """A directory made and removed."""
+    sys.mkdir("/d")
+    sys.rmdir("/d")
+
+
+def link(sys: Sys) -> None:
+    """Two names."""
+    make(sys)
+    sys.link("/f", "/g")
+
+
+def unlink(sys: Sys) -> None:
+    """A file with bytes, made and removed."""
+    make(sys, data=b"abc")
+    sys.unlink("/f")
+
+
+def symlink(sys: Sys) -> None:
+    """A symbolic link."""
+    sys.symlink("f", "/s")
+
+
+def readlink(sys: Sys) -> None:
+    """The body of a symbolic link."""
+    sys.symlink("f", "/s")
+    assert sys.readlink("/s") == "f"
+
+
+def follow(sys: Sys) -> None:
+    """A walk through a symbolic link."""
+    make(sys)
+    sys.symlink("f", "/s")
+    sys.stat("/s")
+
+
+def rename(sys: Sys) -> None:
+    """A file gets another name."""
+    make(sys)
+    sys.rename("/f", "/g")
+
+
+def rename_over(sys: Sys) -> None:
+    """A file takes the place of another."""
+    make(sys)
+    make(sys, "/g")
+    sys.rename("/f", "/g")
+
+
+def rename_directory_over(sys: Sys) -> None:
+    """A directory takes the place of an empty one."""
+    sys.mkdir("/d")
+    sys.mkdir("/e")
+    sys.rename("/d", "/e")
+
+
+def rename_across(sys: Sys) -> None:
+    """A file moves to another directory."""
+    sys.mkdir("/d")
+    make(sys)
+    sys.rename("/f", "/d/f")
+
+
+def stat(sys: Sys) -> None:
+    """Attributes of a file."""
+    make(sys)
+    sys.stat("/f")
+
+
+def stat_missing(sys: Sys) -> None:
+    """A name that is not there."""
+    try:
+        sys.stat("/nothing")
+    except FileNotFoundError:
+        pass
+
+
+def stat_twice(sys: Sys) -> None:
+    """A walk over cached names."""
+    sys.mkdir("/d")
+    make(sys, "/d/f")
+    sys.stat("/d/f")
+    sys.stat("/d/../d/f")
+
+
+def chmod(sys: Sys) -> None:
+    """Permission bits."""
+    make(sys)
+    sys.chmod("/f", 0o600)
+
+
+def truncate(sys: Sys) -> None:
+    """A file of some pages, cut inside a page, and grown again."""
+    make(sys, data=b"x" * (2 * PAGE))
+    sys.truncate("/f", 100)
+    sys.truncate("/f", PAGE)
+
+
+def write(sys: Sys) -> None:
+    """Two pages."""
+    make(sys, data=b"x" * (2 * PAGE))
+
+
+def write_back(sys: Sys) -> None:
+    """Two pages, and until they are on the disk."""
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.write(fd, b"x" * (2 * PAGE))
+    sys.fsync(fd)
+    sys.close(fd)
+
+
+def flush_later(sys: Sys) -> None:
+    """Two pages, which the flusher writes when they are old."""
+    make(sys, data=b"x" * (2 * PAGE))
+    sys.msleep(60_000)
+
+
+def read_back(sys: Sys) -> None:
+    """A page that comes from the disk: the file is written, its pages are dropped, it is read."""
+    write_back(sys)
+    drop_pages(sys, "/f")
+    read(sys)
+
+
+def drop_pages(sys: Sys, path: str) -> None:
+    """What memory pressure or POSIX_FADV_DONTNEED does to a clean file."""
+    fd = sys.open(path, os.O_RDONLY)
+    file, how = fdget(fd)
+    invalidate_mapping_pages(file.f_mapping)
+    fdput(file, how)
+    sys.close(fd)
+
+
+def launder(sys: Sys) -> None:
+    """Dirty pages are dropped from the cache, written first: before direct I/O."""
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.write(fd, b"x" * PAGE)
+    file, how = fdget(fd)
+    invalidate_inode_pages2(file.f_mapping)
+    fdput(file, how)
+    sys.close(fd)
+
+
+def read(sys: Sys) -> None:
+    """All of a file."""
+    fd = sys.open("/f", os.O_RDONLY)
+    sys.read(fd, 4 * PAGE)
+    sys.close(fd)
+
+
+def read_hole(sys: Sys) -> None:
+    """A page that is nowhere."""
+    make(sys)
+    sys.truncate("/f", PAGE)
+    read(sys)
+
+
+def write_and_read(sys: Sys) -> None:
+    """Bytes in and out."""
+    make(sys, data=b"abc")
+    read(sys)
+
+
+def seek(sys: Sys) -> None:
+    """The position moves."""
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.lseek(fd, 3)
+    sys.close(fd)
+
+
+def setfl(sys: Sys) -> None:
+    """Flags of an open file."""
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.fcntl(fd, F_SETFL, os.O_APPEND)
+    sys.close(fd)
+
+
+def list_directory(sys: Sys) -> None:
+    """The names in a directory."""
+    sys.mkdir("/d")
+    make(sys, "/d/f")
+    sys.listdir("/d")
+
+
+def read_directory(sys: Sys) -> None:
+    """read(2) on a directory, which is refused."""
+    sys.mkdir("/d")
+    fd = sys.open("/d", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        sys.read(fd, 10)
+    except IsADirectoryError:
+        pass
+    sys.close(fd)
+
+
+def statfs(sys: Sys) -> None:
+    """How full it is, asked by path."""
+    sys.statfs("/")
+
+
+def ustat(sys: Sys) -> None:
+    """How full it is, asked by device."""
+    sys.ustat(sys.stat("/").st_dev)
+
+
+def sync(sys: Sys) -> None:
+    """Everything to the disks."""
+    make(sys, data=b"abc")
+    sys.sync()
+
+
+def syncfs(sys: Sys) -> None:
+    """This filesystem to its disk."""
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.write(fd, b"abc")
+    sys.syncfs(fd)
+    sys.close(fd)
+
+
+def remount(sys: Sys) -> None:
+    """Other mount flags."""
+    sys.mount("", "/", "", MS_REMOUNT)
+
+
+def force_umount(sys: Sys) -> None:
+    """A forced umount, which is refused because the root is in use."""
+    try:
+        sys.umount("/", MNT_FORCE)
+    except OSError:
+        pass
+
+
+def show_mounts(sys: Sys) -> None:
+    """What /proc/mounts shows."""
+    sys.mounts()
+
+
+def show_path(sys: Sys) -> None:
+    """The name of something that has no place in a tree."""
+    mnt = current_process().root.mnt
+    dentry = d_alloc_pseudo(mnt.mnt_sb, "pipe")
+    d_path(Path(mnt, dentry))
+    dput(dentry)
+
+
+def chmod_of_others(sys: Sys) -> None:
+    """Times set by somebody who is not the owner: the kernel asks for permission to write, with the
+    file locked.
+    """
+    make(sys)
+    sys.chmod("/f", 0o666)
+    sys.setuid(1000)
+    sys.utime("/f")
+    sys.stat("/f")
+
+
+def open_missing(sys: Sys) -> None:
+    """A name that is not there, opened without creating it."""
+    try:
+        sys.open("/nothing", os.O_RDONLY)
+    except FileNotFoundError:
+        pass
+
+
+def two_lookups(sys: Sys) -> None:
+    """Two processes look for one name that is not there."""
+    sys.fork(stat_missing)
+    sys.fork(stat_missing)
+
+
+def write_later(sys: Sys) -> None:
+    """A file that is made, and written and read a second later: its times change."""
+    make(sys, data=b"abc")
+    sys.msleep(1000)
+    make(sys, data=b"abc")
+    sys.msleep(1000)
+    read(sys)
+
+
+def dirty_a_page(sys: Sys) -> None:
+    """A page of a file is found dirty in a process's page table: its lock is not held then."""
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.write(fd, b"x" * PAGE)
+    sys.fsync(fd)
+    file, how = fdget(fd)
+    page = find_get_page(file.f_mapping, 0)
+    assert page is not None
+    set_page_dirty(page)
+    put_page(page)
+    fdput(file, how)
+    sys.close(fd)
+
+
+def list_shared_and_alone(sys: Sys) -> None:
+    """A directory is listed through a shared open file, and through one's own."""
+    sys.mkdir("/d")
+    fd = sys.open("/d", os.O_RDONLY | os.O_DIRECTORY)
+    other = sys.dup(fd)
+    sys.getdents(fd)
+    sys.close(other)
+    sys.getdents(fd)
+    sys.close(fd)
+    sys.listdir("/d")
+
+
+def write_while_written(sys: Sys) -> None:
+    """A page is on its way to the disk when it is written again, and synced."""
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.write(fd, b"x" * PAGE)
+    file, how = fdget(fd)
+    filemap_flush(file.f_mapping)
+    fdput(file, how)
+    sys.pwrite(fd, b"y" * PAGE, 0)
+    sys.fsync(fd)
+    sys.close(fd)
