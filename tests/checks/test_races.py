@@ -85,9 +85,9 @@ def test_a_report_names_both_sides() -> None:
     assert failure.violation.blamed == "test"
     assert failure.violation.kind == "soft"
     for part in (
-        "careless: write at test_races.py:",
+        "careless: read at test_races.py:",
         "holding nothing",
-        "careful: read at test_races.py:",
+        "careful: write at test_races.py:",
         "holding info",
         "declared: lock; careless does not hold lock",
         "are ordered by nothing",

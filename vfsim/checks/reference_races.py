@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from vfsim.sim.trace import Event
 
 
+LOCKS = tuple(family for family in ORDERED if family not in ("work", "workqueue", "fs_reclaim"))
+"""What keeps others out, and is more than a word to the order rules."""
+
+
 class Access(NamedTuple):
     """One access to a field, and what kept others away."""
 
@@ -163,7 +167,7 @@ class Order:
         ]
 
     def access(self, n: int, task: Doing, event: Event) -> None:
-        locks = tuple((h.label, h.shared) for h in task.held if h.family in ORDERED)
+        locks = tuple((h.label, h.shared) for h in task.held if h.family in LOCKS)
         access = Access(
             n, task.id, event.kind == "write", event.cpu, event.level, locks,
             task.hard_off(), task.soft_off(),
@@ -176,7 +180,7 @@ class Order:
         if event.kind in ("spawn", "post"):
             self.made[event.ref.id] = n
         elif event.kind in RELEASES or event.kind in ("downgrade_write", "seq_invalidate"):
-            shared = event.kind == "up_read"
+            shared = event.kind in ("up_read", "read_unlock")
             self.releases.append(Release(n, event.task_id, event.obj, shared))
         elif event.kind == "rcu_read_unlock":
             self.left.append((n, event.task_id))
