@@ -94,8 +94,9 @@ def _same(original: Any) -> Any:
 
 @pytest.mark.parametrize(
     "name",
-    ["lock", "unlock", "down_write", "up_read", "write_end", "read_begin", "_start",
-     "_post", "_retire", "_take", "push", "pop", "_unlock", "trylock", "__init__"],
+    ["lock", "unlock", "_write", "_read", "_read_unlock", "_write_unlock", "write_end",
+     "read_begin", "_start", "_post", "_retire", "_take", "push", "pop", "_unlock", "trylock",
+     "__init__"],
 )  # fmt: skip
 def test_the_comparison_has_teeth(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fast path that misses one kind of order is found out."""

@@ -21,6 +21,7 @@ from vfsim.checks.epochs import (
     learn,
     merged,
     publish,
+    release,
 )
 from vfsim.checks.history import holds
 from vfsim.locks import rcu_flavours
@@ -234,13 +235,13 @@ def _insert(original: Fn) -> Fn:
 
 
 def _take_work(original: Fn) -> Fn:
-    """It never runs beside itself, so what it did the last time came before, too."""
+    """It never runs beside itself, nor beside others of an ordered queue: they came before, too."""
 
     def take(self: Pool, me: Task) -> Work | None:
         work: Work | None = original(self, me)
         if work is not None:
-            acquire(work)
-            acquire(work.map)
+            for key in (work, work.map, self):
+                acquire(key)
         return work
 
     return take
@@ -250,6 +251,8 @@ def _end_work(original: Fn) -> Fn:
     def end(self: Pool, work: Work) -> None:
         add(CLOCKS, work.map)
         add(CLOCKS, self.wq.map)
+        if self.wq.max_active == 1:
+            release(self)
         original(self, work)
 
     return end
