@@ -61,7 +61,6 @@ from vfsim.locks.rwlock import RwLock
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.seqlock import SeqCount
 from vfsim.locks.spinlock import SpinLock
-from vfsim.locks.srcu import SrcuGracePeriod
 from vfsim.locks.waitqueue import WaitQueue
 from vfsim.locks.ww_mutex import WwMutex
 from vfsim.sim.context import BH, IRQ, RCU_BH, RCU_SCHED
@@ -295,26 +294,11 @@ def _period(original: Fn) -> Fn:
 def _forget(original: Fn) -> Fn:
     def forget(self: rcu.GracePeriod, task: Task) -> None:
         if task.epoch is not None:
-            _sum_up(self, publish(task))
+            ended, before = publish(task), CLOCKS.get(self)
+            CLOCKS[self] = ended if before is None else merged(before, ended)
         original(self, task)
 
     return forget
-
-
-def _left_domain(original: Fn) -> Fn:
-    """Of a task that is in several sections of a domain each has an end."""
-
-    def left(self: SrcuGracePeriod, task: Task) -> bool:
-        if task.epoch is not None:
-            _sum_up(self, publish(task))
-        return original(self, task)  # type: ignore[no-any-return]
-
-    return left
-
-
-def _sum_up(period: rcu.GracePeriod, ended: Epoch) -> None:
-    before = CLOCKS.get(period)
-    CLOCKS[period] = ended if before is None else merged(before, ended)
 
 
 def _end(original: Fn) -> Fn:
@@ -408,7 +392,6 @@ HOOKS: list[tuple[Any, str, Callable[[Fn], Fn]]] = [
     (rcu.GracePeriod, "forget", _forget),
     (rcu.GracePeriod, "end", _end),
     (rcu.GracePeriod, "call", _call),
-    (SrcuGracePeriod, "left", _left_domain),
     *((module, "await_callbacks", _barrier) for module in (rcu, rcu_flavours, srcu)),
 ]
 """(class or module, name of the method, what makes the one that keeps the clocks).

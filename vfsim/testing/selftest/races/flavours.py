@@ -37,20 +37,23 @@ if TYPE_CHECKING:
 
 
 def swap(m: Machine, c: Cell, enter: Any, leave: Any, update: Callable[[Cell], None]) -> None:
-    """A reader in a section of its flavour, and an updater that takes a cell away."""
+    """Two readers in sections of their flavour, and an updater that takes a cell away."""
     old = c.raw_pointer = Cell()  # type: ignore[attr-defined]
 
     def reader() -> None:
         section = enter()
         if rcu_dereference(c, "pointer") is old:
-            assert old.data in (0, 1)
+            c.ref.get()  # a point: the updater may come
+            c.ref.put_return()
+            assert old.data == 0
         leave(section)
 
     def updater() -> None:
         rcu_assign_pointer(c, "pointer", None)
         update(old)
 
-    both(m, reader, updater)
+    both(m, reader, reader)
+    m.spawn(updater, name="updater")
 
 
 def change(old: Cell) -> None:
@@ -157,6 +160,77 @@ def bh_section_keeps_softirqs_away(m: Machine, c: Cell) -> None:
         rcu_read_unlock_bh()
 
     m.spawn(task, cpu=0)
+
+
+def _softirq_on(m: Machine, at: int, handler: Callable[[], None]) -> None:
+    m.spawn(lambda: m.post_irq(at, lambda: m.raise_softirq(handler)), name="device", cpu=3)
+
+
+@clean
+def shown_to_a_softirq(m: Machine, c: Cell) -> None:
+    """Made before, shown in a section of ``rcu_bh``."""
+    ready: list[Cell] = []
+
+    def task() -> None:
+        d = Cell()
+        write(d)
+        rcu_read_lock_bh()
+        ready.append(d)
+        rcu_read_unlock_bh()
+
+    def handler() -> None:
+        for d in ready:
+            write(d)
+
+    m.spawn(task, cpu=0)
+    _softirq_on(m, 0, handler)
+
+
+@clean
+def shown_by_a_softirq(m: Machine, c: Cell) -> None:
+    """Made by the softirq, taken in a section of ``rcu_bh``, used after it."""
+    ready: list[Cell] = []
+
+    def task() -> None:
+        taken: list[Cell] = []
+        while not taken:
+            msleep(1)
+            rcu_read_lock_bh()
+            taken, ready[:] = list(ready), []
+            rcu_read_unlock_bh()
+        write(taken[0])
+
+    def handler() -> None:
+        d = Cell()
+        write(d)
+        ready.append(d)
+
+    m.spawn(task, cpu=0)
+    _softirq_on(m, 0, handler)
+
+
+@clean
+def srcu_readers_that_sleep(m: Machine, c: Cell) -> None:
+    """Each of two readers looks when the grace period has long begun."""
+    domain = Srcu("cell.domain")
+    old = Cell()
+    came: list[int] = []
+
+    def reader(ms: int) -> None:
+        with domain.reading():
+            came.append(ms)
+            msleep(ms)
+            assert old.data in (0, 1)
+
+    def updater() -> None:
+        while len(came) < 2:
+            msleep(1)
+        domain.synchronize()
+        change(old)
+
+    m.spawn(reader, 5, name="one")
+    m.spawn(reader, 9, name="other")
+    m.spawn(updater, name="updater")
 
 
 @clean

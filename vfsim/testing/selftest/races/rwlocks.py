@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vfsim.locks.mutex import Mutex
 from vfsim.locks.percpu_rwsem import PerCpuRwSem
+from vfsim.locks.rcu_sync import PASSED
 from vfsim.locks.rwlock import RwLock
+from vfsim.locks.rwsem import RwSem
 from vfsim.locks.spinlock import RawSpinLock, SpinLock
 from vfsim.locks.ww_mutex import WwClass, WwContext, WwMutex
 from vfsim.sim.scheduler import msleep
@@ -52,6 +55,73 @@ def before_and_after(m: Machine, c: Cell, first: Any, second: Any) -> None:
         write(c)
 
     both(m, one, other)
+
+
+class Taking:
+    """What takes a lock by one method, trying until it works, and ends it by another."""
+
+    def __init__(self, take: Callable[..., Any], leave: Callable[[], Any], *args: Any) -> None:
+        self.take = take
+        self.leave = leave
+        self.args = args
+
+    def __enter__(self) -> None:
+        while self.take(*self.args) is False:
+            msleep(1)
+
+    def __exit__(self, *exc: object) -> None:
+        self.leave()
+
+
+# -- locks that one side passes --------------------------------------------------------------------
+
+
+@clean
+def every_lock_passed(m: Machine, c: Cell) -> None:
+    """What came before the release of a lock comes before its next owner, tried or not."""
+    for lock in (c.mutex, c.spin, c.bit, c.page, WwMutex(WwClass("cell.ww"))):
+        before_and_after(m, Cell(), lock, lock)
+    for lock in (c.mutex, c.spin, c.bit, c.page):
+        before_and_after(m, Cell(), lock, Taking(lock.trylock, lock.unlock))
+
+
+@clean
+def every_shared_lock_passed(m: Machine, c: Cell) -> None:
+    """A writer comes after readers, and readers after a writer, tried or not."""
+    sem, rw = RwSem("cell.rwsem"), RwLock("cell.rw")
+    write_sem, write_rw = (
+        Taking(sem.down_write_trylock, sem.up_write),
+        Taking(rw.write_trylock, rw.write_unlock),
+    )
+    read_sem, read_rw = (
+        Taking(sem.down_read_trylock, sem.up_read),
+        Taking(rw.read_trylock, rw.read_unlock),
+    )
+    for first, second in (
+        (sem, sem.shared()),
+        (sem, read_sem),
+        (sem.shared(), write_sem),
+        (rw, read_rw),
+        (rw.shared(), write_rw),
+    ):
+        before_and_after(m, Cell(), first, second)
+
+
+@clean
+def nested_under_another(m: Machine, c: Cell) -> None:
+    """Taken under an outer lock which only one of the two holds."""
+    outer = Mutex("cell.outer")
+    for lock in (c.mutex, c.spin):
+
+        def take(lock: Any = lock) -> None:
+            outer.lock()
+            lock.lock_nest_lock(outer)
+
+        def leave(lock: Any = lock) -> None:
+            lock.unlock()
+            outer.unlock()
+
+        before_and_after(m, Cell(), lock, Taking(take, leave))
 
 
 # -- reader/writer spinlocks -----------------------------------------------------------------------
@@ -295,6 +365,24 @@ def percpu_read_then_written(m: Machine, c: Cell) -> None:
 
 
 @clean
+def percpu_with_writers_about(m: Machine, c: Cell) -> None:
+    """The same without a grace period, where readers are slow already."""
+    for way in range(3):
+        sem = PerCpuRwSem("cell.percpu")
+        reading = sem.shared() if way < 2 else Taking(sem.down_read_trylock, sem.up_read)
+        first, second = (reading, sem) if not way else (sem, reading)
+        d = Cell()
+        m.spawn(sem.sync.enter, name="writer")
+        m.spawn(_when_slow, m, d, sem, first, second, name="starter")
+
+
+def _when_slow(m: Machine, c: Cell, sem: PerCpuRwSem, first: Any, second: Any) -> None:
+    while sem.sync.state != PASSED:
+        msleep(1)
+    before_and_after(m, c, first, second)
+
+
+@clean
 def percpu_disowned(m: Machine, c: Cell) -> None:
     """Who adopts a write hold comes after who disowned it."""
     sem = PerCpuRwSem("cell.percpu")
@@ -310,8 +398,8 @@ def percpu_disowned(m: Machine, c: Cell) -> None:
         while not given:
             msleep(1)
         sem.adopt()
-        write(c)
         sem.up_write()
+        write(c)
 
     both(m, one, other)
 
@@ -332,8 +420,8 @@ def percpu_disowned_read(m: Machine, c: Cell) -> None:
         while not given:
             msleep(1)
         sem.adopt_read()
-        write(c)
         sem.up_read()
+        write(c)
 
     both(m, one, other)
 
