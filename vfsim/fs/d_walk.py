@@ -41,6 +41,7 @@ from vfsim.fs.dentry import (
 )
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.sim.scheduler import cond_resched
+from vfsim.sim.shared import READ_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,9 +151,9 @@ def _lock_parent(dentry: Dentry) -> Dentry | None:
     rcu_read_lock()
     dentry.d_lock.unlock()
     while True:
-        parent = dentry.d_parent
+        parent = READ_ONCE(dentry, "d_parent")
         parent.d_lock.lock()
-        if parent is dentry.d_parent:
+        if parent is READ_ONCE(dentry, "d_parent"):
             break
         parent.d_lock.unlock()
     if parent is dentry:

@@ -44,7 +44,7 @@ from vfsim.locks.lockref import LockRef
 from vfsim.locks.rcu import call_rcu, rcu_read_lock, rcu_read_unlock
 from vfsim.locks.seqlock import SeqCount, SeqLock
 from vfsim.sim.scheduler import cond_resched, might_sleep
-from vfsim.sim.shared import guarded_by, kernel_struct
+from vfsim.sim.shared import READ_ONCE, guarded_by, kernel_struct
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -453,9 +453,9 @@ def dget_parent(dentry: Dentry) -> Dentry:
     """
     rcu_read_lock()
     while True:
-        parent = dentry.d_parent
+        parent = READ_ONCE(dentry, "d_parent")
         if parent.d_lockref.get_not_zero():
-            if parent is dentry.d_parent:
+            if parent is READ_ONCE(dentry, "d_parent"):
                 rcu_read_unlock()
                 note_ref(parent, 1, "dget_parent")
                 return parent
@@ -465,7 +465,7 @@ def dget_parent(dentry: Dentry) -> Dentry:
             rcu_read_lock()
             continue
         parent.d_lock.lock()
-        if parent is dentry.d_parent:
+        if parent is READ_ONCE(dentry, "d_parent"):
             if not parent.d_lockref.count:
                 bug("kernel.bug", f"a parent without references has a child: {parent!r}")
             dget_dlock(parent)
