@@ -38,10 +38,10 @@ from vfsim.fs.dentry import (
     dentry_path,
     dget_dlock,
     dput,
+    parent_once,
 )
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.sim.scheduler import cond_resched
-from vfsim.sim.shared import READ_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,9 +151,9 @@ def _lock_parent(dentry: Dentry) -> Dentry | None:
     rcu_read_lock()
     dentry.d_lock.unlock()
     while True:
-        parent = READ_ONCE(dentry, "d_parent")
+        parent = parent_once(dentry)
         parent.d_lock.lock()
-        if parent is READ_ONCE(dentry, "d_parent"):
+        if parent is parent_once(dentry):
             break
         parent.d_lock.unlock()
     if parent is dentry:

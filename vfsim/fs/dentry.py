@@ -445,6 +445,12 @@ def dget_dlock(dentry: Dentry) -> Dentry:
     return dentry
 
 
+def parent_once(dentry: Dentry) -> Dentry:
+    """Never sleeps.  The parent as it is now; without d_lock it may be another one at once."""
+    parent: Dentry = READ_ONCE(dentry, "d_parent")
+    return parent
+
+
 def dget_parent(dentry: Dentry) -> Dentry:
     """Never sleeps.  The parent, with a new reference.  Nothing but the reference on ``dentry`` is
     needed.
@@ -453,9 +459,9 @@ def dget_parent(dentry: Dentry) -> Dentry:
     """
     rcu_read_lock()
     while True:
-        parent = READ_ONCE(dentry, "d_parent")
+        parent = parent_once(dentry)
         if parent.d_lockref.get_not_zero():
-            if parent is READ_ONCE(dentry, "d_parent"):
+            if parent is parent_once(dentry):
                 rcu_read_unlock()
                 note_ref(parent, 1, "dget_parent")
                 return parent
@@ -465,7 +471,7 @@ def dget_parent(dentry: Dentry) -> Dentry:
             rcu_read_lock()
             continue
         parent.d_lock.lock()
-        if parent is READ_ONCE(dentry, "d_parent"):
+        if parent is parent_once(dentry):
             if not parent.d_lockref.count:
                 bug("kernel.bug", f"a parent without references has a child: {parent!r}")
             dget_dlock(parent)
