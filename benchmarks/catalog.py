@@ -10,14 +10,15 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-from benchmarks import contract, engine, locks
+from benchmarks import contract, engine, locks, races
 from benchmarks.bare import REFERENCES
 from benchmarks.measure import Case, Figure, measure
 
 
 def cases() -> dict[str, Case]:
     """Every case by its name."""
-    return {case.name: case for case in (*engine.CASES, *locks.CASES, *contract.cases())}
+    every = (*engine.CASES, *locks.CASES, *contract.cases(), *races.CASES)
+    return {case.name: case for case in every}
 
 
 def figure(name: str, rounds: int) -> Figure:

@@ -21,7 +21,7 @@ from vfsim.locks.spinlock import SpinLock
 from vfsim.sim import cpu
 from vfsim.sim.machine import Machine
 from vfsim.sim.scheduler import schedule_timeout
-from vfsim.sim.shared import kernel_struct, shared
+from vfsim.sim.shared import kernel_struct, ordered, shared
 
 Step = tuple[Any, ...]
 Program = list[list[Step]]
@@ -37,9 +37,10 @@ FORMS = ("plain", "irq", "irqsave", "bh")
 
 @kernel_struct
 class Cell:
-    """A field that several tasks use."""
+    """Fields that several tasks use, one of them a point, the other one to race for."""
 
     value: Annotated[int, shared] = 0
+    plain: Annotated[int, ordered] = 0
 
 
 # -- drawing ---------------------------------------------------------------------------------------
@@ -428,9 +429,11 @@ class Runner:
 
     def do_read(self, i: int) -> None:
         assert self.cells[i].value >= 0
+        assert self.cells[i].plain >= 0
 
     def do_write(self, i: int) -> None:
         self.cells[i].value += 1
+        self.cells[i].plain += 1
 
     def do_sleep(self, ns: int) -> None:
         schedule_timeout(ns)
@@ -463,8 +466,9 @@ class Runner:
         rcu_read_unlock()
 
 
-def start(machine: Machine, program: Program) -> None:
-    """Make the program's tasks."""
+def start(machine: Machine, program: Program) -> list[Cell]:
+    """Make the program's tasks; returns the fields that they use."""
     runner = Runner(machine)
     for n, steps in enumerate(program):
         machine.spawn(runner.run, steps, name=f"task{n}")
+    return runner.cells

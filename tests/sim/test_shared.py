@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from types import MemberDescriptorType
 from typing import Annotated, Any
 
 import attrs
 import pytest
 
 from tests.sim.helpers import run, seeds, world
-from vfsim.sim.shared import Field, kernel_struct, shared
+from vfsim.locks.mutex import Mutex
+from vfsim.sim.shared import (
+    READ_ONCE,
+    WRITE_ONCE,
+    Field,
+    guarded_by,
+    kernel_struct,
+    ordered,
+    shared,
+    smp_load_acquire,
+    smp_store_release,
+)
 from vfsim.sim.state import K
 
 
@@ -169,3 +181,114 @@ def test_annotations_that_cannot_be_resolved() -> None:
 
     assert points(body) == ["read Holder.count", "write Holder.count"]
     assert K.cur.__class__.__name__ == "_Nobody"
+
+
+@kernel_struct
+class Account:
+    """Fields of every kind of declaration."""
+
+    lock: Mutex
+    balance: Annotated[int, guarded_by("lock")] = 0
+    name: Annotated[str, shared, guarded_by("lock", lockless=True)] = ""
+    age: Annotated[int, guarded_by("lock", lockless=True)] = 0
+    owner: Annotated[Any, guarded_by("@registry_lock", "lock", read=("parent.lock",), rcu=True)] = (
+        None
+    )
+    parent: Account | None = None
+    paper: Annotated[bytes, ordered] = b""
+
+
+def test_only_what_is_used_without_its_lock_is_a_point() -> None:
+    """A field under a lock is as cheap and as silent as a plain one; one read without it is not."""
+
+    def body() -> None:
+        account = Account(Mutex("account"))
+        with account.lock:
+            account.balance += 1
+        account.paper = b"x"
+        account.name = "y"
+        account.age = 3
+        assert account.owner is None
+
+    assert points(body) == [
+        "lock <Mutex account, free, 0 waiting>",
+        "write Account.name",
+        "read Account.owner",
+    ]
+
+
+def test_what_is_off_is_the_plain_slot() -> None:
+    """Nothing stands between a guarded field and its slot while nobody looks for races."""
+    run(lambda: None)
+    for name in ("balance", "paper"):
+        assert type(Account.__dict__[name]) is MemberDescriptorType
+        assert Account.__dict__[name] is Account.__dict__[f"raw_{name}"]
+
+
+def test_declarations_read_well() -> None:
+    """A guard says in words who may write and who may read."""
+    assert str(guarded_by("i_lock")) == "i_lock"
+    assert str(guarded_by("a", "b")) == "written under a and b, read under a or b"
+    assert str(guarded_by("a", seq="d_seq", rcu=True)) == (
+        "a, read in RCU sections, read in windows of d_seq"
+    )
+    assert str(guarded_by("a", lockless=True, unless=("is_new",))) == (
+        "a, read without it, free while is_new"
+    )
+    assert str(ordered) == "ordered"
+
+
+@pytest.mark.parametrize("wrong", ["", "i lock", "a..b", ".a", 3])
+def test_paths_that_are_none(wrong: Any) -> None:
+    """A guard takes paths, and at least one."""
+    with pytest.raises(TypeError, match="is no path"):
+        guarded_by(wrong)
+    with pytest.raises(TypeError, match="takes the path"):
+        guarded_by()
+
+
+@pytest.mark.parametrize(
+    ("guard", "message"),
+    [
+        (guarded_by("lokc"), r"Broken.value is guarded by 'lokc', but .*Broken has no 'lokc'"),
+        (guarded_by("number"), "guarded by 'number', which is int: no lock"),
+        (guarded_by("above.lokc"), "guarded by 'above.lokc', but Account has no 'lokc'"),
+        (guarded_by("lock", seq="d_seq"), "has no 'd_seq'"),
+        (guarded_by("lock", unless=("is_new",)), "free while 'is_new', but .*Broken has none"),
+    ],
+)
+def test_guards_that_name_nothing(guard: Any, message: str) -> None:
+    """A path that leads nowhere, or to no lock, is refused when the class is made."""
+
+    class Broken:
+        lock: Mutex
+        number: int
+        above: Account
+        value: int
+
+    Broken.__annotations__["value"] = Annotated[int, guard]
+    with pytest.raises(TypeError, match=message):
+        kernel_struct(Broken)
+
+
+def test_marked_accesses_are_points() -> None:
+    """``READ_ONCE`` and its siblings reach any attribute, and each is a point."""
+
+    class Plain:
+        flag = 0
+
+    plain = Plain()
+
+    def body() -> None:
+        account = Account(Mutex("account"))
+        WRITE_ONCE(account, "balance", 3)
+        assert READ_ONCE(account, "balance") == 3
+        smp_store_release(plain, "flag", 1)
+        assert smp_load_acquire(plain, "flag") == 1
+
+    assert points(body) == [
+        "write Account.balance",
+        "read Account.balance",
+        "write Plain.flag",
+        "read Plain.flag",
+    ]

@@ -19,10 +19,10 @@ submitted" from "nothing was".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from vfsim.checks.bugs import bug
-from vfsim.sim.shared import kernel_struct
+from vfsim.sim.shared import kernel_struct, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,12 +60,12 @@ class Bio:
     bi_op: str
     bi_sector: int
     bi_data: memoryview
-    bi_end_io: Callable[[Bio], None]
-    bi_private: Any = None
+    bi_end_io: Annotated[Callable[[Bio], None], ordered]
+    bi_private: Annotated[Any, ordered] = None
     bi_page: Page | None = None
-    bi_error: int = 0
-    bi_cpu: int = 0
-    state: str = NEW
+    bi_error: Annotated[int, ordered] = 0
+    bi_cpu: Annotated[int, ordered] = 0
+    state: Annotated[str, ordered] = NEW
 
     def __attrs_post_init__(self) -> None:
         if self.bi_op not in (READ, WRITE, FLUSH):

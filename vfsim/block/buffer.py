@@ -26,7 +26,7 @@ EIO.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from vfsim.block.bio import READ, SECTOR_SHIFT, WRITE, Bio
 from vfsim.block.operations import BufferHeadOperations
@@ -36,7 +36,7 @@ from vfsim.checks.contract import checked
 from vfsim.checks.lifetime import free, note_ref, report_leak
 from vfsim.locks.bitlock import BitLock, SleepBit
 from vfsim.sim.errors import EIO
-from vfsim.sim.shared import kernel_struct
+from vfsim.sim.shared import guarded_by, kernel_struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,8 +81,8 @@ class BufferHead:
     b_data: memoryview
     b_dirtied: Callable[[BufferHead], None]
     b_page: Page | None = None
-    b_end_io: EndIo | None = None
-    b_private: Any = None
+    b_end_io: Annotated[EndIo | None, guarded_by("lock")] = None
+    b_private: Annotated[Any, guarded_by("lock")] = None
     b_count: int = 0
     lock: SleepBit = None  # type: ignore[assignment]
     uptodate_lock: BitLock | None = None

@@ -76,6 +76,22 @@ _ADVICE = {
         "Do what sleeps before or after; or use a Mutex instead of the SpinLock if only tasks "
         "take it.",
     ),
+    "race": Advice(
+        "Two accesses to one field, one of which writes, are ordered (by a lock, a wake-up, a "
+        "grace period ...) or both marked with READ_ONCE() and WRITE_ONCE().",
+        "Take the lock that the declaration names around the access that lacks it; if the field "
+        "needs none there, say why in its declaration.",
+    ),
+    "undeclared": Advice(
+        "What several tasks use is declared, so that its accesses can be scheduled and checked, or "
+        "is only ever used under one lock.",
+        "Declare the field in a @kernel_struct with `shared` or `guarded_by(...)`, or take a lock.",
+    ),
+    "seq": Advice(
+        "What was read between read_begin() and a read_retry() that said yes may be half old and "
+        "half new; it must be read again before it is used.",
+        "Loop until read_retry() says no, and use only what the last pass has read.",
+    ),
     "lockdep.unlock-not-held": Advice(
         "A lock is released by the task that took it, once.",
         "Look for a path that releases twice, or without having taken it; `with lock:` cannot "

@@ -530,21 +530,21 @@ def _has_annotation(cls: type, name: str) -> bool:
 
 def _field_type(cls: type, name: str, classes: Mapping[str, type]) -> type | None:
     for k in cls.__mro__:
+        note = vars(k).get("__annotations__", {}).get(name)
+        if note is not None:
+            return _resolve(note, vars(sys.modules[k.__module__]), classes)
         value = vars(k).get(name)
         if isinstance(value, property) and value.fget is not None:
             return _resolve(
                 value.fget.__annotations__.get("return"), value.fget.__globals__, classes
             )
-        note = vars(k).get("__annotations__", {}).get(name)
-        if note is not None:
-            return _resolve(note, vars(sys.modules[k.__module__]), classes)
     return None
 
 
 def _resolve(note: Any, names: Mapping[str, Any], classes: Mapping[str, type]) -> type | None:
     """The class that an annotation names, or None."""
     if isinstance(note, str):
-        text = note.split("|")[0].strip()
+        text = note.removeprefix("Annotated[").split(",")[0].split("|")[0].strip()
         note = names.get(text) or classes.get(text)
     return note if isinstance(note, type) else None
 

@@ -7,6 +7,7 @@ itself:
 lock order           `vfsim.checks.lockdep`, over situations seen for the first time
 waiting and hanging  `vfsim.checks.waits`, the graph of who waits for whom
 methods              `vfsim.checks.calls`: what a method may release, and whether it may sleep
+races                `vfsim.checks.races`, on declared fields, if asked to
 lifetimes            `vfsim.checks.lifetime` records by itself: the engine knows no objects
 ==================== ==============================================================================
 
@@ -23,6 +24,7 @@ from vfsim.checks import calls, waits
 from vfsim.checks.blame import KERNEL, Culprit, blame, owner_of_child, place
 from vfsim.checks.history import chain, is_lock, quietly, spelled, stack_of, syscall, taken
 from vfsim.checks.lockdep import DEFAULT, Lockdep, Rules, followed
+from vfsim.checks.races import RACES
 from vfsim.sim.context import IRQ
 from vfsim.sim.errors import KernelBug, Violation
 from vfsim.sim.judge import Judge
@@ -44,15 +46,19 @@ class KernelJudge(Judge):
 
     Args:
         rules: which generation of lockdep to follow.
+        races: whether accesses to declared fields are looked at.
     """
 
     lockdep: Lockdep
 
-    def __init__(self, rules: Rules = DEFAULT) -> None:
+    def __init__(self, rules: Rules = DEFAULT, races: bool = False) -> None:
         self.rules = rules
+        self.races = races
 
     def start(self, machine: Machine) -> None:
         """A world begins."""
+        if self.races:
+            machine.access = RACES
         self.lockdep = Lockdep(machine, self.rules)
         self.findings: list[Finding] = self.lockdep.findings
         self.entering = self.lockdep.entering  # type: ignore[method-assign]

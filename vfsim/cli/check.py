@@ -30,11 +30,17 @@ if TYPE_CHECKING:
     metavar="N",
     help="Distinct schedules per scenario.",
 )
+@click.option(
+    "--audit",
+    is_flag=True,
+    help="Look for shared state that the filesystem does not declare, too: slow.",
+)
 @kept.options
 @common.options
 def check(
     target: str,
     schedules: int,
+    audit: bool,
     shrink: bool,
     tests: Path | None,
     seed: int,
@@ -42,6 +48,7 @@ def check(
     mount_options: str,
     faults: str,
     device: int | None,
+    races: bool,
     jobs: int,
     no_store: bool,
     resume: bool,
@@ -57,7 +64,7 @@ def check(
     """
     with document.quiet():
         filesystem = load(target).filesystem()
-        subject = checking.Subject(target, filesystem, device, mount_options, faults)
+        subject = checking.Subject(target, filesystem, device, mount_options, faults, audit)
         store = Kept(target, subject.options, strategy, seed, no_store)
         campaigns = store.campaigns(resume)
         known = store.failures(program_for)
@@ -69,6 +76,7 @@ def check(
                 shrink=shrink,
                 strategy=strategy,
                 jobs=jobs,
+                races=races,
                 campaigns=campaigns,
                 first=known,
                 progress=progress,

@@ -63,6 +63,12 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Report each failure in the smallest program and schedule that show it.",
         ),
         click.option(
+            "--races/--no-races",
+            default=True,
+            show_default=True,
+            help="Look for races on declared fields.",
+        ),
+        click.option(
             "--device",
             type=click.IntRange(8, 1 << 24),
             metavar="SECTORS",

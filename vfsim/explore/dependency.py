@@ -125,7 +125,7 @@ ALONE = frozenset(
 REMARKS = frozenset(
     {
         "enter", "leave", "blocks", "spins", "woken", "spawn", "exit", "phase", "BUG", "sleeps",
-        "syscall",
+        "syscall", "queues",
     }
 )  # fmt: skip
 """What only a trace notes, and what is no operation of its own."""

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vfsim.checks import blame
+from vfsim.checks.races import RACES
 from vfsim.explore.record import Recorder
 from vfsim.sim.choice import RoundRobin
 from vfsim.sim.errors import KernelBug, Misuse, Violation
+from vfsim.sim.shared import POINTS
 from vfsim.sim.state import NOBODY
 from vfsim.sim.trace import is_engine
 
@@ -92,14 +94,20 @@ def execute(
     trace: Trace | None = None,
     max_steps: int | None = None,
     inspect: Callable[[Machine], None] | None = None,
+    races: bool = True,
 ) -> Run:
     """Run a program once.
+
+    Args:
+        inspect: called with the machine before it is buried.
+        races: look for races; it changes no choice, so the run is the same without.
 
     Raises:
         Misuse: the program used vfsim wrongly.
     """
     world = program.world(trace, max_steps or MAX_STEPS)
     machine = world.machine
+    machine.access = getattr(program, "access", None) or (RACES if races else POINTS)
     steps = 0
     interleaving = None
     deviations: list[Deviation] = []

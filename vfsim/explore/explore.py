@@ -154,6 +154,7 @@ def explore(
     *,
     jobs: int = 1,
     max_steps: int = MAX_STEPS,
+    races: bool = True,
     shrink: bool = True,
 ) -> Exploration:
     """Run a scenario under many schedules; for tests.
@@ -165,6 +166,7 @@ def explore(
         seed: of the search; the same seed gives the same search.
         jobs: how many processes share the work; the result does not depend on it.
         max_steps: scheduling points per schedule until "no progress".
+        races: look for races on declared fields.
         shrink: report each failure in the smallest program and schedule that show it.
 
     Raises:
@@ -179,6 +181,7 @@ def explore(
         seed=seed,
         jobs=jobs,
         max_steps=max_steps,
+        races=races,
         shrink=shrink,
     )
     if found.interrupted:
@@ -197,6 +200,7 @@ def search(
     seed: int = 0,
     jobs: int = 1,
     max_steps: int = MAX_STEPS,
+    races: bool = True,
     observe: bool = True,
     campaign: Campaign | None = None,
     first: Sequence[Failure] = (),
@@ -209,6 +213,7 @@ def search(
     """Run a program under up to ``schedules`` schedules, or until ``distinct`` ones were run.
 
     Args:
+        races: look for races on declared fields.
         observe: look at what the schedules show (`Exploration.coverage`); ``auto`` always does.
         campaign: go on where an earlier search with the same strategy and seed stopped; it must be
             a parallel one.
@@ -232,7 +237,7 @@ def search(
     found.resumed = start = campaign.next
     with nullcontext(watch) if watch is not None else Watch() as watch:
         observer = Observer() if observe or strategy == AUTO else None
-        batch = Batch(program, chosen, seed, max_steps, watch, observer)
+        batch = Batch(program, chosen, seed, max_steps, watch, races, observer)
         counter = _Search(batch, found, max_failing, known)
         for done in _runs(batch, start, start + schedules, jobs):
             for run in done:

@@ -92,7 +92,7 @@ def report_run(batch: Batch, index: int, run: Run, violations: list[Violation]) 
 
     batch.watch.begin()
     with uncounted():
-        again = execute(program, replay, trace, batch.max_steps, look)
+        again = execute(program, replay, trace, batch.max_steps, look, batch.races)
     if INTERRUPTED in again.violations:
         return []
     divergence = replay.finish()

@@ -116,6 +116,7 @@ class Batch:
         searcher: makes the strategy of each.
         seed: of the search, for tokens.
         watch: keeps runaway schedules and Ctrl-C in hand.
+        races: look for races.
         observer: looks at what the schedules show, if somebody wants to know.
     """
 
@@ -124,6 +125,7 @@ class Batch:
     seed: int
     max_steps: int
     watch: Watch
+    races: bool = True
     observer: Observer | None = None
 
     def one(self, index: int, trace: Trace | None = None, watch: Watch | None = None) -> Run | None:
@@ -133,12 +135,12 @@ class Batch:
             return None
         (watch or self.watch).begin()
         if self.observer is None or isinstance(strategy, Recorder):
-            run = execute(self.program, strategy, trace, self.max_steps)
+            run = execute(self.program, strategy, trace, self.max_steps, races=self.races)
             if run.interleaving is not None:
                 run.seen = Seen(run.interleaving)
             return run
         observing = Observing(strategy, self.observer, index % EVERY == 0, index)
-        run = execute(self.program, observing, trace, self.max_steps, observing.inspect)
+        run = execute(self.program, observing, trace, self.max_steps, observing.inspect, self.races)
         run.seen = observing.seen()
         return run
 

@@ -75,9 +75,9 @@ class Program(Protocol):
         """A fresh world in which nothing has happened."""
 
 
-def default_judge() -> Judge:
-    """The judge that looks at everything."""
-    return KernelJudge()
+def default_judge(races: bool = False) -> Judge:
+    """The judge that looks at everything; at races, too, if asked to (`execute` asks itself)."""
+    return KernelJudge(races=races)
 
 
 class FunctionProgram:

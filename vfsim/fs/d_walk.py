@@ -38,6 +38,7 @@ from vfsim.fs.dentry import (
     dentry_path,
     dget_dlock,
     dput,
+    parent_once,
 )
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.sim.scheduler import cond_resched
@@ -150,9 +151,9 @@ def _lock_parent(dentry: Dentry) -> Dentry | None:
     rcu_read_lock()
     dentry.d_lock.unlock()
     while True:
-        parent = dentry.d_parent
+        parent = parent_once(dentry)
         parent.d_lock.lock()
-        if parent is dentry.d_parent:
+        if parent is parent_once(dentry):
             break
         parent.d_lock.unlock()
     if parent is dentry:

@@ -31,7 +31,7 @@ first half of ``fs/dcache.c`` of v4.10.
 from __future__ import annotations
 
 from stat import S_ISDIR, S_ISLNK, S_ISREG
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 
@@ -44,7 +44,7 @@ from vfsim.locks.lockref import LockRef
 from vfsim.locks.rcu import call_rcu, rcu_read_lock, rcu_read_unlock
 from vfsim.locks.seqlock import SeqCount, SeqLock
 from vfsim.sim.scheduler import cond_resched, might_sleep
-from vfsim.sim.shared import kernel_struct
+from vfsim.sim.shared import READ_ONCE, guarded_by, kernel_struct
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -119,13 +119,18 @@ def op_flags(op: DentryOperations) -> int:
     return flags
 
 
+_DIR = ("d_parent.d_inode.i_rwsem",)
+"""What keeps a name where it is, beside its own lock: that of the directory it is in."""
+
+
 @kernel_struct
 class Dentry:
     """A name in a directory (Linux: ``struct dentry``).
 
     Attributes:
         d_name, d_parent: where it is; the root of a filesystem is its own parent.
-        d_inode: what it leads to, or None (negative).
+        d_inode: what it leads to, or None (negative).  Read without a lock: what is positive and in
+            use stays so, what is negative may turn positive while one looks.
         d_sb, d_op: its superblock, and what the filesystem does for it.
         d_flags: DCACHE_* bits.
         d_lockref, d_lock: count and lock in one; d_seq changes with d_name, d_parent, d_inode and
@@ -139,26 +144,26 @@ class Dentry:
         d_addr: stands for the address of the structure, where the locking rules order by address.
     """
 
-    d_name: str
-    d_parent: Dentry
-    d_inode: Inode | None
+    d_name: Annotated[str, guarded_by("d_lock", "@rename_lock", read=_DIR, seq="d_seq")]
+    d_parent: Annotated[Dentry, guarded_by("d_lock", "@rename_lock", read=_DIR, seq="d_seq")]
+    d_inode: Annotated[Inode | None, guarded_by("d_lock", seq="d_seq", lockless=True)]
     d_sb: SuperBlock
     d_op: DentryOperations
-    d_flags: int
+    d_flags: Annotated[int, guarded_by("d_lock", lockless=True)]
     d_lockref: LockRef
     d_lock: SpinLock
     d_seq: SeqCount
     d_subdirs: dict[Dentry, None] | None
-    d_child_pos: int
-    d_next_pos: int
-    d_key: Any
-    d_hashed: bool
+    d_child_pos: Annotated[int, guarded_by("d_parent.d_lock")]
+    d_next_pos: Annotated[int, guarded_by("d_lock")]
+    d_key: Annotated[Any, guarded_by("d_lock", read=_DIR, seq="d_seq")]
+    d_hashed: Annotated[bool, guarded_by("d_lock", lockless=True)]
     d_hashtable: dict[Any, tuple[Dentry, ...]] | None
     d_hash_lock: BitLock | None
     d_lookups: dict[Any, tuple[Dentry, ...]] | None
     d_lookup_lock: BitLock | None
-    d_wait: WaitQueue | None
-    d_lookup_task: Task | None
+    d_wait: Annotated[WaitQueue | None, guarded_by("d_lock")]
+    d_lookup_task: Annotated[Task | None, guarded_by("d_lock")]
     d_fsdata: Any
     d_time: int
     d_addr: tuple[str, int]
@@ -440,6 +445,12 @@ def dget_dlock(dentry: Dentry) -> Dentry:
     return dentry
 
 
+def parent_once(dentry: Dentry) -> Dentry:
+    """Never sleeps.  The parent as it is now; without d_lock it may be another one at once."""
+    parent: Dentry = READ_ONCE(dentry, "d_parent")
+    return parent
+
+
 def dget_parent(dentry: Dentry) -> Dentry:
     """Never sleeps.  The parent, with a new reference.  Nothing but the reference on ``dentry`` is
     needed.
@@ -448,9 +459,9 @@ def dget_parent(dentry: Dentry) -> Dentry:
     """
     rcu_read_lock()
     while True:
-        parent = dentry.d_parent
+        parent = parent_once(dentry)
         if parent.d_lockref.get_not_zero():
-            if parent is dentry.d_parent:
+            if parent is parent_once(dentry):
                 rcu_read_unlock()
                 note_ref(parent, 1, "dget_parent")
                 return parent
@@ -460,7 +471,7 @@ def dget_parent(dentry: Dentry) -> Dentry:
             rcu_read_lock()
             continue
         parent.d_lock.lock()
-        if parent is dentry.d_parent:
+        if parent is parent_once(dentry):
             if not parent.d_lockref.count:
                 bug("kernel.bug", f"a parent without references has a child: {parent!r}")
             dget_dlock(parent)

@@ -39,6 +39,7 @@ from vfsim.locks.mutex import Mutex
 from vfsim.locks.slab import kmalloc
 from vfsim.locks.spinlock import SpinLock
 from vfsim.sim.errors import ENXIO, ETXTBSY
+from vfsim.sim.shared import guarded_by, share
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -155,6 +156,10 @@ class File:
     def __repr__(self) -> str:
         name = self.f_path.dentry.d_name if hasattr(self, "f_path") else "not open yet"
         return f"<File {name!r} count={self.f_count}>"
+
+
+share(File, "f_pos", guarded_by("_f_pos_lock"))
+share(File, "f_flags", guarded_by("_f_lock", lockless=True))
 
 
 def get_empty_filp(flags: int) -> File:

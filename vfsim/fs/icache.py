@@ -219,7 +219,7 @@ def evict(inode: Inode) -> None:
 
     Nobody can take a reference any more; writeback may still be busy with it and is waited for.
     """
-    if not inode.i_state & I_FREEING:
+    if not inode.raw_i_state & I_FREEING:  # no lock: whoever set it is we
         bug("kernel.bug", f"evict() of an inode that is not being freed: {inode!r}")
     might_sleep()
     sb = inode.i_sb
@@ -259,7 +259,8 @@ def clear_inode(inode: Inode) -> None:
         bug("kernel.bug", f"clear_inode() of an inode that is not being freed: {inode!r}")
     if inode.i_state & I_CLEAR:
         bug("kernel.bug", f"clear_inode() of an inode that was cleared before: {inode!r}")
-    inode.i_state = I_FREEING | I_CLEAR
+    # No lock: nobody else changes it now, and others look for I_FREEING only, which stays.
+    inode.raw_i_state = I_FREEING | I_CLEAR
 
 
 def destroy_inode(inode: Inode) -> None:

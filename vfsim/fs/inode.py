@@ -90,7 +90,7 @@ from vfsim.mm.upcalls import upcalls
 from vfsim.mm.writeback import write_inode_now
 from vfsim.sim.errors import EBUSY
 from vfsim.sim.scheduler import might_sleep
-from vfsim.sim.shared import kernel_struct, shared
+from vfsim.sim.shared import guarded_by, kernel_struct, shared
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -145,12 +145,12 @@ class Inode:
 
     i_sb: SuperBlock
     i_ino: int
-    i_mode: int
-    i_uid: int
-    i_gid: int
-    i_nlink: Annotated[int, shared]
-    i_size: Annotated[int, shared]
-    i_blocks: int
+    i_mode: Annotated[int, guarded_by("i_rwsem", lockless=True)]
+    i_uid: Annotated[int, guarded_by("i_rwsem", lockless=True)]
+    i_gid: Annotated[int, guarded_by("i_rwsem", lockless=True)]
+    i_nlink: Annotated[int, shared, guarded_by("i_rwsem", lockless=True)]
+    i_size: Annotated[int, shared, guarded_by("i_rwsem", lockless=True)]
+    i_blocks: Annotated[int, guarded_by("i_lock", lockless=True)]
     i_atime: int
     i_mtime: int
     i_ctime: int
@@ -159,25 +159,25 @@ class Inode:
     i_fop: FileOperations
     i_private: Any
     i_link: str | None
-    i_flags: int
+    i_flags: Annotated[int, guarded_by("i_rwsem", lockless=True)]
     i_generation: int
     i_version: int
     # i_lock guards these
     i_lock: SpinLock
-    i_state: int
+    i_state: Annotated[int, guarded_by("i_lock")]
     i_count: int
-    i_dentry: list[Dentry]
-    i_state_owner: Task | None
-    i_wait: StateWait | None
+    i_dentry: Annotated[list[Dentry], guarded_by("i_lock")]
+    i_state_owner: Annotated[Task | None, guarded_by("i_lock")]
+    i_wait: Annotated[StateWait | None, guarded_by("i_lock")]
     i_rwsem: RwSem
     i_dir_seq: SeqLock | None
     i_writecount: int
-    i_hash: tuple[SuperBlock, int] | None  # the key it is hashed under; inode_hash_lock
-    i_on_sb_list: bool
-    i_io_list: Any
+    i_hash: Annotated[tuple[SuperBlock, int] | None, guarded_by("i_lock")]  # its key
+    i_on_sb_list: Annotated[bool, guarded_by("i_sb.s_inode_list_lock")]
+    i_io_list: Annotated[Any, guarded_by("i_sb.s_bdi.wb.list_lock")]
     i_wb_list: Any
-    i_dirtied_when: int
-    i_sync: Any
+    i_dirtied_when: Annotated[int, guarded_by("i_sb.s_bdi.wb.list_lock")]
+    i_sync: Annotated[Any, guarded_by("i_lock")]
     i_flctx: Any
     i_bdev: Any
     i_addr: tuple[str, int]
@@ -187,6 +187,7 @@ class Inode:
     if TYPE_CHECKING:
         raw_i_nlink: int
         raw_i_size: int
+        raw_i_state: int
 
     def __init__(self, sb: SuperBlock) -> None:
         self.i_sb = sb
@@ -549,7 +550,7 @@ def iput(inode: Inode | None) -> None:
     """
     if inode is None:
         return
-    if inode.i_state & I_CLEAR:
+    if inode.raw_i_state & I_CLEAR:  # no lock: a bug if it is set, whenever that was
         note_ref(inode, -1, "iput")
         bug("kernel.bug", f"iput() of an inode that is being freed: {inode!r}", inode)
     note_ref(inode, -1, "iput", inode.i_count - 1)

@@ -85,6 +85,7 @@ class Kernel:
         max_steps: scheduling points until a run counts as making no progress.
         faults: the kinds of fault that may happen (``"alloc,copy,io"``), where the strategy
             chooses them.
+        races: look for races on declared fields.
 
     Attributes:
         machine: the world.  sys: its system calls.  trace: the record, or None.
@@ -99,6 +100,7 @@ class Kernel:
         trace: bool | Trace | None = False,
         max_steps: int = MAX_STEPS,
         faults: str | Iterable[str] = (),
+        races: bool = False,
     ) -> None:
         if seed is not None and not isinstance(strategy, str):
             if strategy is not None:
@@ -109,7 +111,7 @@ class Kernel:
         self.trace: Trace | None = (
             (Trace() if trace else None) if isinstance(trace, bool) else trace
         )
-        judge = default_judge() if checks else Judge()
+        judge = default_judge(races) if checks else Judge()
         self.machine = Machine(cpus, strategy, judge, self.trace, max_steps, kinds(faults))
         self.machine.data["kernel"] = self
         self.checks = checks

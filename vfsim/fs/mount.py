@@ -33,7 +33,7 @@ mounts, expiry.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 
@@ -73,7 +73,7 @@ from vfsim.locks.seqlock import SeqLock
 from vfsim.locks.slab import kmalloc
 from vfsim.sim.errors import EBUSY, EINVAL, ENOENT, ENOTDIR, EROFS
 from vfsim.sim.scheduler import might_sleep
-from vfsim.sim.shared import kernel_struct
+from vfsim.sim.shared import guarded_by, kernel_struct
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -127,10 +127,10 @@ class Mount:
     mnt_root: Dentry
     mnt_devname: str
     mnt_flags: int
-    mnt_parent: Mount
-    mnt_mountpoint: Dentry
+    mnt_parent: Annotated[Mount, guarded_by("@mount_lock", read=("@namespace_sem",))]
+    mnt_mountpoint: Annotated[Dentry, guarded_by("@mount_lock", read=("@namespace_sem",))]
     mnt_mounts: dict[Mount, None]
-    mnt_ns: MountNamespace | None
+    mnt_ns: Annotated[MountNamespace | None, guarded_by("@namespace_sem", lockless=True)]
     mnt_count: int
     mnt_writers: int
 

@@ -171,6 +171,7 @@ from vfsim.sim.errors import (
     EPERM,
     ESPIPE,
 )
+from vfsim.sim.shared import accesses_for_its_caller
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -287,14 +288,17 @@ def nobody_else_looks(dentry: Dentry) -> bool:
     return not any(d is not dentry and d.d_name == dentry.d_name for d in others)
 
 
+@accesses_for_its_caller
 def unused_and_not_new(inode: Inode) -> bool:
     return not inode.i_count and not inode.i_state & _I_NEW
 
 
+@accesses_for_its_caller
 def being_freed(inode: Inode) -> bool:
     return bool(inode.i_state & _I_FREEING) and not inode.i_state & (_I_SYNC | _I_CLEAR)
 
 
+@accesses_for_its_caller
 def being_written(inode: Inode) -> bool:
     return bool(inode.i_state & _I_SYNC)
 
@@ -377,6 +381,7 @@ def frees_after_a_grace_period(call: Call, inode: Inode) -> Iterator[None]:
     call.check("E24", not at_once, "freed the inode at once, without a grace period")
 
 
+@accesses_for_its_caller
 def clears(call: Call, inode: Inode) -> Iterator[None]:
     """E10: the state after eviction."""
     yield

@@ -43,6 +43,7 @@ from vfsim.sim.errors import (
 from vfsim.sim.faults import COPY, copied, fails, fault_in
 
 if TYPE_CHECKING:
+    from vfsim.fs.dentry import Dentry
     from vfsim.fs.file import File
 
 MAX_RW_COUNT = 0x7FFFF000
@@ -256,14 +257,24 @@ class DirContext:
 
         Source: ``dir_emit_dots``.
         """
-        dentry = file.f_path.dentry
-        for pos, name, at in ((0, ".", dentry), (1, "..", dentry.d_parent)):
+        for pos, name in ((0, "."), (1, "..")):
             if self.pos == pos:
-                assert at.d_inode is not None
-                if not self.emit(name, at.d_inode.i_ino, 4):
+                ino = parent_ino(file.f_path.dentry) if pos else file.f_inode.i_ino
+                if not self.emit(name, ino, 4):
                     return False
                 self.pos = pos + 1
         return True
+
+
+def parent_ino(dentry: Dentry) -> int:
+    """Never sleeps.  The number of a directory's parent; a rename may move it meanwhile.
+
+    Takes ``d_lock``.  Source: ``parent_ino``.
+    """
+    with dentry.d_lock:
+        inode = dentry.d_parent.d_inode
+        assert inode is not None
+        return inode.i_ino
 
 
 def iterate_dir(file: File, ctx: DirContext) -> None:

@@ -31,7 +31,7 @@ The counterpart of ``struct super_block`` and ``fs/super.c`` of v4.10.  Freezing
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 
@@ -58,7 +58,7 @@ from vfsim.locks.slab import kmalloc
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.writeback import bdev_bdi, sync_inodes_sb, writeback_inodes_sb
 from vfsim.sim.errors import EBUSY, EINVAL, ENODEV, ENOTBLK
-from vfsim.sim.shared import kernel_struct
+from vfsim.sim.shared import guarded_by, kernel_struct
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ class SuperBlock:
     s_op: SuperOperations
     s_d_op: DentryOperations | None
     s_xattr: Any
-    s_root: Dentry | None
-    s_flags: int
+    s_root: Annotated[Dentry | None, guarded_by("s_umount", lockless=True)]
+    s_flags: Annotated[int, guarded_by("s_umount", lockless=True)]
     s_blocksize: int
     s_blocksize_bits: int
     s_maxbytes: int
@@ -153,7 +153,7 @@ class SuperBlock:
     s_vfs_rename_mutex: Mutex
     s_sync_lock: Mutex
     s_active: int
-    s_count: int
+    s_count: Annotated[int, guarded_by("@sb_lock")]
     s_inodes: dict[Inode, None]
     s_inode_list_lock: SpinLock
     s_inode_lru: dict[Inode, None]

@@ -40,6 +40,7 @@ from vfsim.locks.spinlock import SpinLock
 from vfsim.locks.waitqueue import WaitQueue
 from vfsim.mm.page import DIRTY
 from vfsim.sim.clock import NSEC_PER_SEC
+from vfsim.sim.shared import READ_ONCE
 from vfsim.sim.state import K
 from vfsim.sim.workqueue import (
     WQ_FREEZABLE,
@@ -305,13 +306,15 @@ def mark_inode_dirty(inode: Inode, flags: int = I_DIRTY) -> None:
     if flags & I_DIRTY_INODE:
         inode.i_sb.s_op.dirty_inode(inode, flags)
     bdi = bdi_of(inode)
-    if inode.i_state & flags == flags and (bdi is None or inode.i_io_list is not None):
+    if READ_ONCE(inode, "i_state") & flags == flags and (
+        bdi is None or READ_ONCE(inode, "i_io_list") is not None
+    ):
         return
     inode.i_lock.lock()
     inode.i_state |= flags
     list_it = bdi is not None and _belongs_on_list(inode)
     inode.i_lock.unlock()
-    if list_it and bdi is not None and inode.i_io_list is None:
+    if list_it and bdi is not None and READ_ONCE(inode, "i_io_list") is None:
         _enqueue(bdi.wb, inode)
 
 
@@ -363,7 +366,7 @@ def inode_io_list_del(inode: Inode) -> None:
     Linux: ``inode_io_list_del``.
     """
     bdi = bdi_of(inode)
-    if bdi is not None and inode.i_io_list is not None:
+    if bdi is not None and READ_ONCE(inode, "i_io_list") is not None:
         bdi.wb.list_lock.lock()
         bdi.wb.remove_locked(inode)
         bdi.wb.list_lock.unlock()

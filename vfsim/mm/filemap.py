@@ -76,6 +76,7 @@ from vfsim.mm.writepages import (
 from vfsim.sim.errors import EFAULT, EFBIG, EIO
 from vfsim.sim.faults import copied, fault_in
 from vfsim.sim.scheduler import cond_resched
+from vfsim.sim.shared import READ_ONCE
 
 if TYPE_CHECKING:
     from vfsim.fs.file import File, Kiocb
@@ -355,7 +356,7 @@ def generic_file_fsync(
     filemap_write_and_wait_range(inode.i_mapping, start, end)
     inode.i_rwsem.down_write()
     try:
-        if inode.i_state & (I_DIRTY_DATASYNC if datasync else I_DIRTY):
+        if READ_ONCE(inode, "i_state") & (I_DIRTY_DATASYNC if datasync else I_DIRTY):
             sync_inode_metadata(inode, True)
     finally:
         inode.i_rwsem.up_write()

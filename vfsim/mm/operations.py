@@ -71,6 +71,7 @@ from vfsim.checks.rules import (
 )
 from vfsim.mm import prose as prose
 from vfsim.sim.errors import EINVAL
+from vfsim.sim.shared import accesses_for_its_caller
 from vfsim.sim.state import K
 from vfsim.sim.task import HARDIRQ
 
@@ -115,6 +116,7 @@ def asynchronous(mode: int) -> bool:
     return mode == MIGRATE_ASYNC
 
 
+@accesses_for_its_caller
 def cleaned_for_io(page: Page) -> bool:
     return not page.dirty and bool(page.tags & _DIRTY_TAG)
 
@@ -218,6 +220,7 @@ def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterat
     call.caller("P30", not again, "again for a page that it had just returned as not writable")
     forgotten: list[bool] = []  # at each unlock: clean, but tagged dirty?
 
+    @accesses_for_its_caller
     def unlocked() -> None:
         forgotten.append(
             page.mapping is not None and not page.dirty and bool(page.tags & _DIRTY_TAG)

@@ -28,7 +28,7 @@ Analogous to Linux's ``struct page`` as file pages use it.  Not built: mapping p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from weakref import ref
 
 from vfsim.checks.blame import innermost
@@ -41,7 +41,7 @@ from vfsim.locks.bitlock import SleepBit
 from vfsim.locks.memalloc import GFP_KERNEL
 from vfsim.locks.slab import kmalloc
 from vfsim.locks.waitqueue import WaitQueue
-from vfsim.sim.shared import kernel_struct
+from vfsim.sim.shared import guarded_by, kernel_struct
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -75,11 +75,13 @@ class Page:
         written: where waiters for the end of writeback sleep.
     """
 
-    mapping: AddressSpace | None = None
-    index: int = 0
+    mapping: Annotated[AddressSpace | None, guarded_by("lock", lockless=True)] = None
+    index: Annotated[int, guarded_by("lock", lockless=True)] = 0
     refcount: int = 1
-    private: list[BufferHead] | None = None
-    tags: int = 0
+    private: Annotated[
+        list[BufferHead] | None, guarded_by("lock", read=("mapping.private_lock",))
+    ] = None
+    tags: Annotated[int, guarded_by("mapping.tree_lock")] = 0
     uptodate: bool = False
     dirty: bool = False
     writeback: bool = False

@@ -353,7 +353,7 @@ def _writeback_locked_inode(inode: Inode, wbc: WritebackControl) -> None:
     Linux: ``__writeback_single_inode``.
     """
     asked("E12")
-    if not inode.i_state & I_SYNC:
+    if not inode.raw_i_state & I_SYNC:  # no lock: whoever set it is we
         warn("E12", f"{inode!r} is written without I_SYNC")
     failed: OSError | None = None
     if inode.has_pages:

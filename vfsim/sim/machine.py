@@ -27,6 +27,7 @@ from vfsim.sim.clock import Clock
 from vfsim.sim.cpu import Cpu, quiescent
 from vfsim.sim.errors import KernelBug, Killed, Misuse, Violation, WorldStopped
 from vfsim.sim.judge import Judge
+from vfsim.sim.shared import POINTS, Access, install
 from vfsim.sim.state import INF, NOBODY, K
 from vfsim.sim.task import (
     BLOCKED,
@@ -103,6 +104,7 @@ class Machine:
         faults: the kinds of fault that may happen (see `vfsim.sim.faults`).
 
     Attributes:
+        access: how declared fields are read and written while it runs (see `vfsim.sim.shared`).
         violations: what was found, in order, once per signature.
         data: singletons of upper floors in this world, by name.
         failed: how many faults have happened.
@@ -114,12 +116,11 @@ class Machine:
 
     __slots__ = (  # many attributes, which only slots keep cheap to reach
         "__dict__", "__weakref__", "_counts", "_events", "_log", "_roots", "_signatures",
-        "_sweep", "_turn", "alive", "armed", "born", "clock", "countdown", "cpus", "data", "dead",
-        "env", "error", "failed", "faults", "final", "further", "heap", "holding", "hub", "irqs",
-        "judge", "last", "last_tick", "limit", "max_steps", "outside", "patient", "placed", "plain",
-        "rq", "seq",
-        "sharing", "steps", "stopped", "strategy", "tasks", "ticks", "touched", "trace", "uneven",
-        "violations",
+        "_sweep", "_turn", "access", "alive", "armed", "born", "clock", "countdown", "cpus", "data",
+        "dead", "env", "error", "failed", "faults", "final", "further", "heap", "holding", "hub",
+        "irqs", "judge", "last", "last_tick", "limit", "max_steps", "outside", "patient", "placed",
+        "plain", "rq", "seq", "sharing", "steps", "stopped", "strategy", "tasks", "ticks",
+        "touched", "trace", "uneven", "violations",
     )  # fmt: skip
 
     def __init__(
@@ -147,6 +148,7 @@ class Machine:
         self.faults = faults
         self.failed = 0
         self.data: dict[str, Any] = {}
+        self.access: Access = POINTS
         self.touched: list[Ctx] = []
         self.further: dict[Ctx, None] = {}  # judged, but asked about each time
         self.alive = 0
@@ -711,6 +713,8 @@ class Machine:
         K.machine = self
         K.trace = self.trace
         context.load(self.touched)
+        install(self.access)
+        self.access.begin(self)
         try:
             self._hub()
         finally:

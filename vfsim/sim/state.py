@@ -26,6 +26,7 @@ class _Nobody:
     """Stands in ``K.cur`` while no task runs, so that misuse gets a sentence."""
 
     __slots__ = ()
+    epoch = None  # what nobody does is ordered with everything
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):

@@ -49,13 +49,14 @@ class Task:
         bound: it stays on its CPU.  under: a handler's: who had the CPU before it.
         ops, nth: how many operations it did, and how often it waited at this one.
         owner: who started it: "kernel", "test" or "filesystem ...".
+        epoch: since what last ordered it with others, while races are looked for; else None.
         process: the process's files, credentials and directory, set by the filesystem floor.
         result, error: what the function returned or raised.
     """
 
     __slots__ = (
-        "args", "bound", "chooses", "cpu", "ctx", "daemon", "deaths", "error", "fn", "g", "held",
-        "id", "killed", "kind", "machine", "name", "nth", "objects", "ops", "owner",
+        "args", "bound", "chooses", "cpu", "ctx", "daemon", "deaths", "epoch", "error", "fn", "g",
+        "held", "id", "killed", "kind", "machine", "name", "nth", "objects", "ops", "owner",
         "pending", "prio", "process", "rcu_waits", "result", "spawned", "state", "timer", "under",
         "waits_on", "woken",
     )  # fmt: skip
@@ -63,6 +64,7 @@ class Task:
     args: tuple[Any, ...]
     cpu: Cpu
     ctx: Ctx
+    epoch: Any
     error: BaseException | None
     fn: Callable[..., Any] | None
     g: Worker
@@ -98,7 +100,7 @@ class Task:
         self.ctx = _ROOTS[kind]
         self.pending = START
         self.owner = "kernel"
-        self.held = self.waits_on = self.woken = self.process = None
+        self.held = self.waits_on = self.woken = self.process = self.epoch = None
         self.result = self.error = self.under = self.rcu_waits = None
         self.cpu = self.g = None  # type: ignore[assignment]
         self.daemon = self.killed = self.bound = False

@@ -73,6 +73,7 @@ class Subject:
         device: sectors of its disk, if not what it says itself.
         mount_options: for each mount.
         faults: the kinds of fault that may happen in scenarios, as ``"alloc,copy,io"``.
+        audit: look for shared state that it does not declare, in the scenarios.
     """
 
     target: str
@@ -80,6 +81,7 @@ class Subject:
     device: int | None = None
     mount_options: str = ""
     faults: str = ""
+    audit: bool = False
 
     @property
     def blamed(self) -> str:
@@ -94,6 +96,8 @@ class Subject:
             made.append(("device", self.device))
         if self.mount_options:
             made.append(("mount-options", self.mount_options))
+        if self.audit:
+            made.append(("audit", 1))
         return tuple(made)
 
     def probe(self) -> Capabilities:
@@ -121,7 +125,13 @@ class Subject:
     def scenario(self, scenario: type[Scenario]) -> ScenarioProgram:
         """A scenario of the library on this filesystem."""
         return ScenarioProgram(
-            scenario, self.filesystem, self.device, self.mount_options, self.target, self.faults
+            scenario,
+            self.filesystem,
+            self.device,
+            self.mount_options,
+            self.target,
+            self.faults,
+            self.audit,
         )
 
 
@@ -132,6 +142,7 @@ class Checked:
     Attributes:
         subject: what was checked.
         seed: of the search.
+        races: whether races were looked for.
         failures: one per signature.
         passed, failed, skipped: assertions of the conformance suite; ``lacking``: why, by count.
         explorations: one per scenario.
@@ -143,6 +154,7 @@ class Checked:
 
     subject: Subject
     seed: int
+    races: bool = True
     failures: list[Failure] = attrs.Factory(list)
     passed: int = 0
     failed: int = 0
@@ -229,6 +241,7 @@ def check(
     schedules: int = SCHEDULES,
     strategy: str = "pos",
     jobs: int = 1,
+    races: bool = True,
     campaigns: Mapping[str, Campaign] | None = None,
     first: Sequence[Failure] = (),
     shrink: bool = True,
@@ -239,6 +252,7 @@ def check(
     Args:
         schedules: distinct ones per scenario.
         jobs: processes; the result does not depend on it.
+        races: look for races on declared fields.
         campaigns: go on where an earlier check stopped, by the name of the scenario.
         first: failures that were replayed already.
         shrink: report failures in the smallest program and schedule that show them.
@@ -250,7 +264,7 @@ def check(
     searcher_of(strategy, seed)  # refuse a wrong one before any work is done
     progress = progress or Progress()
     tables.reset()
-    result = Checked(subject, seed, list(first))
+    result = Checked(subject, seed, races, list(first))
     suite = list(assertions())
     scenarios = library()
     progress.begin(len(suite) + schedules * len(scenarios))
@@ -263,7 +277,7 @@ def check(
             chosen = _chosen(result, scenarios, caps)
             progress.advance(schedules * len(result.left_out))
             known = frozenset(f.violation.signature for f in result.failures)
-            work = _Work(subject, chosen, schedules, strategy, seed, known, campaigns or {})
+            work = _Work(subject, chosen, schedules, strategy, seed, known, races, campaigns or {})
             _concurrency(result, work, jobs, watch, progress)
         parts = [e.coverage for e in result.explorations]
         result.coverage = {**tables.record(), **_together(parts).as_dict()}
@@ -321,9 +335,11 @@ def _conformance(
 
 def _run_alone(result: Checked, program: Program, watch: Watch) -> list[Violation]:
     """Run a program once, undisturbed; report what it finds that is new."""
-    batch = Batch(program, searcher_of("pos", result.seed), result.seed, MAX_STEPS, watch)
+    batch = Batch(
+        program, searcher_of("pos", result.seed), result.seed, MAX_STEPS, watch, result.races
+    )
     watch.begin()
-    run = execute(program, Replay([]))
+    run = execute(program, Replay([]), races=result.races)
     if batch.cut(run) or not run.violations:
         return []
     known = {f.violation.signature: f for f in result.failures}
@@ -376,6 +392,7 @@ class _Work:
     strategy: str
     seed: int
     known: frozenset[tuple[str, str, str]]
+    races: bool
     campaigns: Mapping[str, Campaign]
 
     def piece(self, index: int, watch: Watch) -> Exploration:
@@ -386,6 +403,7 @@ class _Work:
             distinct=self.schedules,
             strategy=self.strategy,
             seed=self.seed,
+            races=self.races,
             campaign=self.campaigns.get(self.scenarios[index].__name__),
             max_failing=_MAX_FAILING,
             known=self.known,

@@ -42,10 +42,12 @@ from vfsim.checks.counters import uncounted
 from vfsim.explore.program import target_of
 from vfsim.fs.kernel import Kernel
 from vfsim.sim.faults import kinds
+from vfsim.testing.audit import audit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from vfsim.checks.audit import Audit
     from vfsim.explore.program import Program
     from vfsim.explore.token import Option
     from vfsim.fs.operations import FileSystemType
@@ -242,6 +244,7 @@ class ScenarioProgram:
         scenario: the class.
         filesystem, device, mount_options, faults: instead of what the class says.
         target: what brings it back in another process, if that is not the scenario itself.
+        audit: look for shared state that the filesystem does not declare, too.
 
     Raises:
         TypeError: there is no filesystem, or no task.
@@ -256,6 +259,7 @@ class ScenarioProgram:
         mount_options: str = "",
         target: str | None = None,
         faults: str = "",
+        audit: bool = False,
     ) -> None:
         from vfsim.fs.operations import FileSystemType
 
@@ -286,6 +290,10 @@ class ScenarioProgram:
         self.faults = kinds(faults or scenario.faults)
         if faults:
             self.options += (("faults", ",".join(self.faults)),)
+        self.access: Audit | None = None
+        if audit:
+            self.access = audit_of(fstype)
+            self.options += (("audit", 1),)
 
     def world(self, trace: Trace | None, max_steps: int) -> ScenarioWorld:
         """A kernel that has just started."""

@@ -314,6 +314,7 @@ def _whole(token: Token) -> Program:
             mount_options=mount_options if isinstance(mount_options, str) else "",
             target=token.target,
             faults=faults,
+            audit=bool(options.get("audit")),
         )
     function = target.function()
     if function is not None:
@@ -324,5 +325,6 @@ def _whole(token: Token) -> Program:
         device if isinstance(device, int) else None,
         mount_options if isinstance(mount_options, str) else "",
         faults,
+        bool(options.get("audit")),
     )
     return subject.program(token.scenario)

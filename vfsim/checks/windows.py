@@ -1,0 +1,120 @@
+"""The discipline of sequence counters: what was read in a window that failed must not be used.
+
+A *window* is what a task reads of the fields that a counter covers
+(``guarded_by(.., seq="d_seq")``) from `read_begin` on.  `read_retry` says whether a writer
+came in between::
+
+    opened (read_begin) → validated (read_retry False), goes on → ...
+                        → failed (read_retry True): what was read may be half old, half new
+                        → abandoned (begun again without asking): nobody knows
+
+After a window failed or was abandoned, the objects that were read in it are *stale* for that task:
+using one (reading or writing a declared field of it, or storing it in one) is reported, until the
+task has read it again.  An object that the task had used before the window is not stale: it may
+know it from somewhere else.
+
+=================  ==============================================================================
+rule               what is wrong
+=================  ==============================================================================
+``seq.stale``      an object from a failed window is used
+``seq.unchecked``  an object from a window that was begun again without asking is used
+=================  ==============================================================================
+
+The other side is a matter of races: reads in a window are allowed against writes inside the write
+section only (`vfsim.checks.races`), and a write section is itself a write of the counter, so that
+two writers that nothing keeps apart race.
+
+What it cannot see: numbers, strings and truth values (an int has no identity), decisions that were
+made on what was read, and objects whose class declares no field.  A window that is left without
+asking is no finding by itself: Linux leaves one so where it found nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from vfsim.checks.blame import blame
+from vfsim.sim.errors import Violation
+from vfsim.sim.state import K
+
+if TYPE_CHECKING:
+    from vfsim.locks.seqlock import SeqCount
+    from vfsim.sim.task import Task
+
+
+class Window:
+    """What a task has read since it began to look.
+
+    Attributes:
+        read: the objects that were read and not yet validated, each with the field it came from.
+    """
+
+    __slots__ = ("read",)
+
+    def __init__(self) -> None:
+        self.read: dict[Any, str] = {}
+
+
+WINDOWS: dict[Task, dict[SeqCount, Window]] = {}
+"""The open windows of each task."""
+STALE: dict[Task, dict[Any, tuple[str, str]]] = {}
+"""By task: what it must read again, with the rule it would break and where it came from."""
+
+
+def forget() -> None:
+    """Never sleeps.  A machine begins to run."""
+    WINDOWS.clear()
+    STALE.clear()
+
+
+def began(count: SeqCount) -> None:
+    """Never sleeps.  The current task begins to look."""
+    mine = WINDOWS.setdefault(K.cur, {})
+    before = mine.get(count)
+    if before is not None:
+        _spoil(before, "seq.unchecked", f"a window of {count.name} that was never checked")
+    mine[count] = Window()
+
+
+def asked(count: SeqCount, failed: bool) -> None:
+    """Never sleeps.  The current task asked whether its window is good."""
+    window = WINDOWS.get(K.cur, {}).get(count)
+    if window is None:
+        return
+    if failed:
+        _spoil(window, "seq.stale", f"a window of {count.name} that failed")
+        del WINDOWS[K.cur][count]
+    else:
+        window.read.clear()
+
+
+def _spoil(window: Window, rule: str, of: str) -> None:
+    if window.read:
+        stale = STALE.setdefault(K.cur, {})
+        for obj, field in window.read.items():
+            stale[obj] = (rule, f"read from {field} in {of}")
+        window.read.clear()
+
+
+def fresh(value: Any) -> None:
+    """Never sleeps.  The current task read ``value`` again."""
+    stale = STALE.get(K.cur)
+    if stale:
+        stale.pop(value, None)
+
+
+def used(obj: Any, how: str) -> None:
+    """Never sleeps.  The current task uses an object; a bug if it is stale."""
+    stale = STALE.get(K.cur)
+    if stale and obj in stale:
+        rule, origin = stale.pop(obj)
+        task = K.cur
+        culprit = blame(task, sys._getframe(2))
+        task.machine.violation(
+            Violation(
+                rule, "soft", culprit.owner, culprit.where,
+                f"{task.name} {how} {type(obj).__name__}, which it must read again first",
+                task.name, (origin,),
+            )
+        )  # fmt: skip
