@@ -239,6 +239,14 @@ class Union:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def as_dict(self) -> dict[str, Any]:
+        """As a document."""
+        return {
+            "orders": [list(fact) for fact in self._edges.values()],
+            "uses": [list(fact) for fact in self._uses.values()],
+            "told": [list(about) for about in self._told],
+        }
+
     def __getstate__(self) -> tuple[list[Fact], list[tuple[str, ...]]]:
         return self._facts(), list(self._told)
 
@@ -250,6 +258,27 @@ class Union:
         for fact in state[0]:
             self._keep(fact)
         self._told.update(dict.fromkeys(state[1]))
+
+
+def union_told(data: dict[str, Any]) -> Union:
+    """The union that a document tells of.
+
+    Raises:
+        ValueError, KeyError, TypeError: it tells of none.
+    """
+    union = Union()
+    for row in data["orders"]:
+        union._keep(Seen(*_typed(row, str, str, int, int, int, str)))
+    for row in data["uses"]:
+        union._keep(Used(*_typed(row, str, int, bool, bool, int, int, str)))
+    union._told.update(dict.fromkeys(tuple(map(str, about)) for about in data["told"]))
+    return union
+
+
+def _typed(row: list[Any], *types: type) -> list[Any]:
+    if [type(value) for value in row] != [*types]:
+        raise ValueError(f"{row!r} is no fact of a union")
+    return row
 
 
 def union_of(unions: Iterable[Union]) -> Union:

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from vfsim.checks.union import union_told
 from vfsim.explore.coverage import Coverage
 from vfsim.explore.observe import Order, Use
 
@@ -39,6 +40,7 @@ class Campaign:
             "classes": {f"{name:x}": times for name, times in coverage.classes.items()},
             "orders": [list(order) for order in coverage.orders],
             "uses": [list(use) for use in coverage.uses],
+            "union": coverage.union.as_dict(),
         }
 
 
@@ -58,6 +60,7 @@ def campaign_of(data: dict[str, Any]) -> Campaign:
     for use in data["uses"]:
         lock, context, mode = map(_text, use)
         coverage.uses[Use(lock, context, mode)] = None
+    coverage.union = union_told(data["union"])
     return Campaign(_count(data["next"]), {int(n, 16) for n in data["schedules"]}, coverage)
 
 
