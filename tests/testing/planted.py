@@ -86,7 +86,7 @@ class TwoFiles(VfsMachine):
 
 class AbbaMachine(TwoFiles):
     filesystem = AbbaFS
-    only = "rename", "stat", "chmod", "mkdir"
+    only = "rename", "stat", "chmod"
 
 
 @kernel_struct

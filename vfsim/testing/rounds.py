@@ -152,6 +152,8 @@ class RoundsProgram:
         TypeError: the setting has no filesystem.
     """
 
+    judges = True  # the model computes what is right, for a smaller program too
+
     def __init__(
         self,
         setting: type[Setting],
