@@ -47,8 +47,22 @@ def test_every_broken_example_has_a_fixed_twin() -> None:
 
 @pytest.mark.parametrize("path", BROKEN, ids=title)
 def test_broken_is_caught(path: Path) -> None:
-    """A plain check finds first the rule that the file says it breaks, with the blame it says."""
-    found = check_filesystem(str(path))
+    """Even a third of a plain check finds first the rule that the file says it breaks, with the
+    blame it says.
+    """
+    caught(path, schedules=70)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("path", BROKEN, ids=title)
+def test_broken_is_caught_by_a_plain_check(path: Path) -> None:
+    """The same with default options."""
+    caught(path)
+
+
+def caught(path: Path, **options: int) -> None:
+    """Check, and compare the first finding with what the file says."""
+    found = check_filesystem(str(path), **options)
     assert found.verdict == "bug"
     first = found.failures[0]
     assert first.violation.rule.startswith(expected(path, "Rule"))

@@ -84,6 +84,7 @@ from vfsim.sim.errors import (
     EPERM,
     EXDEV,
 )
+from vfsim.sim.shared import READ_ONCE
 
 if TYPE_CHECKING:
     from vfsim.fs.dentry import Dentry
@@ -199,12 +200,12 @@ def vfs_link(old_dentry: Dentry, dir: Inode, new_dentry: Dentry) -> None:
     sem.down_write()
     try:
         links = inode.i_nlink
-        if not links and not inode.i_state & I_LINKABLE:
+        if not links and not READ_ONCE(inode, "i_state") & I_LINKABLE:
             raise ENOENT()
         if limit and links >= limit:
             raise EMLINK()
         op.link(old_dentry, dir, new_dentry)
-        if inode.i_state & I_LINKABLE:
+        if READ_ONCE(inode, "i_state") & I_LINKABLE:
             with inode.i_lock:
                 inode.i_state &= ~I_LINKABLE
     finally:

@@ -118,7 +118,7 @@ def asynchronous(mode: int) -> bool:
 
 @accesses_for_its_caller
 def cleaned_for_io(page: Page) -> bool:
-    return not page.dirty and bool(page.tags & _DIRTY_TAG)
+    return not page.dirty and bool(page.raw_tags & _DIRTY_TAG)
 
 
 def not_under_writeback(page: Page) -> bool:
@@ -223,7 +223,7 @@ def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterat
     @accesses_for_its_caller
     def unlocked() -> None:
         forgotten.append(
-            page.mapping is not None and not page.dirty and bool(page.tags & _DIRTY_TAG)
+            page.mapping is not None and not page.dirty and bool(page.raw_tags & _DIRTY_TAG)
         )
 
     begun: list[Page] = []
@@ -290,7 +290,7 @@ def counts_what_it_writes(
 
     def writeback(page: Page) -> None:
         if page.mapping is mapping:
-            tagged = page.tags & _DIRTY_TAG
+            tagged = page.raw_tags & _DIRTY_TAG
             call.check("P40", tagged, f"wrote {page!r}, which was not tagged dirty")
             started.append(page)
 
@@ -313,7 +313,7 @@ def writes_all_for_sync(call: Call, mapping: AddressSpace, wbc: WritebackControl
     dirty = [
         (page, page.started)
         for page in mapping.pages.values()
-        if page.dirty and page.tags & _DIRTY_TAG and first <= page.index <= last
+        if page.dirty and page.raw_tags & _DIRTY_TAG and first <= page.index <= last
     ]
     yield
     if call.error is None:

@@ -93,6 +93,12 @@ class Page:
     written: WaitQueue = None  # type: ignore[assignment]
     data: bytearray = None  # type: ignore[assignment]
 
+    if TYPE_CHECKING:
+
+        @property
+        def raw_tags(self) -> int:
+            """The slot itself, for who looks on."""
+
     def __attrs_post_init__(self) -> None:
         self.lock = SleepBit("page_lock", tried=True)
         self.lock.of = ref(self)
