@@ -46,18 +46,18 @@ class FakePage:
         self.mapping: Any = Bag(host=Bag(i_mode=stat.S_IFREG, i_rwsem=RwSem("i_rwsem")))
         self.lock = SleepBit("page_lock")
         self.dirty = False
-        self.tags = 1
+        self.raw_tags = 1
         self.writeback = False
         self.writer: Any = None
         self.io_count = 0
         self.private: Any = None
 
     def set_writeback(self) -> None:
-        self.writeback, self.writer, self.tags = True, K.cur, 2
+        self.writeback, self.writer, self.raw_tags = True, K.cur, 2
 
     def end_writeback(self) -> None:
         settle(("writeback", self))
-        self.writeback, self.writer, self.tags = False, None, 0
+        self.writeback, self.writer, self.raw_tags = False, None, 0
 
     def redirty(self, wbc: Bag) -> None:
         wbc.pages_skipped += 1

@@ -91,7 +91,7 @@ class World:
             "i_flags",
             "i_state",
             "i_count",
-            "tags",
+            "raw_tags",
             "f_flags",
             "mm_users",
             "sync_mode",
