@@ -177,11 +177,11 @@ def tell(machine: Machine, violation: Violation, token: str, known: nearest.Look
 
 def token_of(batch: Batch, index: int) -> str:
     """The token of a schedule of a parallel search, whatever it showed."""
-    run = batch.one(index)
-    assert run is not None
-    trace = Trace()
-    replay = Replay(run.deviations)
     with uncounted():
+        run = batch.one(index)
+        assert run is not None
+        trace = Trace()
+        replay = Replay(run.deviations)
         execute(batch.program, replay, trace, batch.max_steps)
     return str(_token(batch, index, run, replay, trace))
 
