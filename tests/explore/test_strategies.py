@@ -65,6 +65,33 @@ def test_endless_spinning_is_no_progress(strategy: str) -> None:
     assert [f.violation.kind for f in found.failures] == ["no progress"]
 
 
+def slow_beside_timers(machine: Machine) -> None:
+    """Somebody takes a lock that nobody else wants, while timers go off until that is done."""
+    done: list[int] = []
+
+    def slow(lock: Mutex) -> None:
+        for _ in range(8):
+            with lock:
+                pass
+        done.append(1)
+
+    def due() -> None:
+        if not done:
+            machine.timer(1_000, due)
+
+    machine.spawn(slow, Mutex("own"))
+    machine.timer(1_000, due)
+
+
+@pytest.mark.parametrize("strategy", [*ALL, "delay", "irq_sweep"])
+def test_nobody_starves_beside_timers(strategy: str) -> None:
+    """Who conflicts with nothing gets on, although time can always pass instead."""
+    found = search(
+        FunctionProgram(slow_beside_timers), schedules=300, strategy=strategy, max_steps=800
+    )
+    assert not found.failures
+
+
 def test_unknown_strategies_are_refused() -> None:
     """A wrong name, a parameter where none belongs and a depth out of range are ValueErrors."""
     for wrong in ("", "dfs", "pos:3", "pct:", "pct:0", "pct:101", "pct:x", "pct:³", "random:1"):

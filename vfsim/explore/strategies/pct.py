@@ -11,8 +11,9 @@ The steps are drawn from the expected length of a run, which the exploration lea
 schedules.  Those may have been short ones, so every second run reckons with twice or four times
 that.  Three additions to the paper: who yields again and again falls below everybody (or two
 tasks that yield to each other would starve the third); the clock draws a new priority after each
-event, as if every event were a task of its own; and a run much longer than expected goes on as a
-fair random walk, so that spinning on a starved task ends.
+event, as if every event were a task of its own; and a run much longer than expected, or one in
+which time passes again and again, goes on as a fair random walk, so that spinning on a starved task
+ends.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class PCT:
             self.patience -= 1  # it yielded, and is still the highest
             self.gap = self.until - steps
             return len(ready) - 1
-        if steps > self.fair_after:
+        if steps + machine.ticks > self.fair_after:
             self.leader = None
             self.gap = 1
             return int(self.random() * len(ready))

@@ -10,6 +10,10 @@ The clock, whose turn means that time passes although somebody could run, is les
 less is drawn once per execution, so that in some runs a millisecond is a few steps long, and in
 others a few hundred.
 
+Nobody is slow for ever.  Who conflicts with nothing keeps a low priority for good, while a flusher
+that looks again every few seconds is a new task each time; so after every few turns of the clock
+all priorities are drawn again.
+
 What conflicts is decided by the table of `vfsim.explore.dependency`.
 """
 
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
 PATIENCE = (1, 4, 16, 64)
 """The clock's priority is a random number to one of these powers."""
 
+FAIR = 8
+"""Turns of the clock that somebody who could run may be overtaken by."""
+
 
 class POS:
     """Highest priority first; new priorities for who went and for what conflicts with it.
@@ -37,6 +44,8 @@ class POS:
 
     gap = 1
     odds = 0.0
+    clock: Task | None = None
+    turns = 0
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed).random
@@ -44,9 +53,10 @@ class POS:
     def start(self, machine: Machine) -> None:
         """Forget priorities that an earlier strategy left."""
         self.clock = machine.clock
-        self.clock.prio = 0.0
+        machine.clock.prio = 0.0
         self.odds = numbers.odds(self.random, machine)
         self.patience = PATIENCE[int(self.random() * len(PATIENCE))]
+        self.turns = 0
         for task in machine.tasks:
             task.prio = 0.0
 
@@ -69,7 +79,12 @@ class POS:
         chosen = ready[best]
         chosen.prio = 0.0
         done = chosen.pending
-        if done[1] is not None:
+        if chosen is self.clock:
+            self.turns += 1
+            if self.turns % FAIR == 0:
+                for task in ready:
+                    task.prio = 0.0
+        elif done[1] is not None:
             for task in ready:
                 if task.prio and dependent(done, task.pending):
                     task.prio = 0.0
