@@ -471,7 +471,8 @@ class Races(Access):
         epochs.begin(machine)
         windows.forget()
         for watched in self.watched:
-            watched.forget()
+            if watched.vars:
+                watched.forget()
 
     def marked(self, obj: Any, name: str, write: bool) -> None:
         """A marked access happens now."""
