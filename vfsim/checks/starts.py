@@ -165,9 +165,13 @@ def handlers_before(soft_only: bool = False) -> None:
 
 
 def coming_on() -> None:
-    """Never sleeps.  What was done with handlers kept away comes before the next of them."""
+    """Never sleeps.  What was done with handlers kept away comes before the next of them.
+
+    A hard interrupt keeps nobody away by choice: it could as well have come during a softirq that
+    happened to begin later.
+    """
     t = K.cur
-    if t.epoch is not None:
+    if t.epoch is not None and t.kind != HARDIRQ:
         if t.ctx.irqs_off:
             add(CLOCKS, ("irq", t.cpu.index))
         elif t.ctx.bh_off:

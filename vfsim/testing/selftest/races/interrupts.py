@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vfsim.locks.rwlock import RwLock
 from vfsim.sim import cpu
 from vfsim.sim.scheduler import msleep
 from vfsim.testing.selftest.races.cell import (
@@ -12,6 +13,7 @@ from vfsim.testing.selftest.races.cell import (
     clean,
     locked,
     races,
+    read,
     write,
 )
 
@@ -118,6 +120,24 @@ def handlers_of_two_cpus(m: Machine, c: Cell) -> None:
     """Two handlers on two CPUs may run at once."""
     _with_irq(m, c, lambda: write(c), at=0)
     _with_irq(m, c, lambda: write(c), at=1)
+
+
+@races
+def interrupt_beside_a_softirq(m: Machine, c: Cell) -> None:
+    """An interrupt can come during a softirq of its CPU; a lock that both share helps neither."""
+    lock = RwLock("shared")
+
+    def reading(access: Callable[[Cell], Any]) -> None:
+        lock.read_lock()
+        access(c)
+        lock.read_unlock()
+
+    def task() -> None:
+        m.post_irq(0, reading, write)
+        msleep(1)
+        m.raise_softirq(reading, read)
+
+    m.spawn(task, cpu=0)
 
 
 @clean
