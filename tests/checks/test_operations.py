@@ -11,7 +11,9 @@ import inspect
 import pkgutil
 import random
 import stat
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,11 +25,13 @@ from vfsim.checks import calls, tables
 from vfsim.checks.contract import TABLES, Method, Operations, methods_of, verify_paths
 from vfsim.checks.rules import RULES, Kind
 from vfsim.fs import operations as fs_page
+from vfsim.fs.operations import bits as fs_bits
 from vfsim.locks.bitlock import SleepBit
 from vfsim.locks.mutex import Mutex
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm import operations as mm_page
+from vfsim.mm.operations import bits as mm_bits
 from vfsim.sim.errors import Violation
 from vfsim.sim.judge import Judge
 from vfsim.sim.machine import Machine
@@ -222,16 +226,29 @@ def test_each_broken_rule_can_be_told_apart() -> None:
 # -- the pages -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", [fs_page, mm_page, block_page], ids=lambda p: p.__name__)
-def test_a_page_opens_with_its_tables(page: Any) -> None:
+def pages() -> Iterator[ModuleType]:
+    """The modules that the contract stands in."""
+    for page in (fs_page, mm_page, block_page):
+        yield page
+        for info in pkgutil.iter_modules(getattr(page, "__path__", [])):
+            yield importlib.import_module(f"{page.__name__}.{info.name}")
+
+
+@pytest.mark.parametrize("name", tables.DOCUMENT)
+def test_a_page_opens_with_its_tables(name: str) -> None:
     """The docstring prints them as the document does, and cannot drift."""
-    shown = inspect.cleandoc(page.__doc__)
+    page = sys.modules[TABLES[name].__module__]
+    shown = inspect.cleandoc(page.__doc__ or "")
+    indented = "\n".join(f"    {line}".rstrip() for line in tables.as_table(name).splitlines())
+    assert indented in shown
+
+
+def test_an_index_names_its_pages() -> None:
+    """What a package of pages opens with lists each table in it."""
     for name in tables.DOCUMENT:
-        if TABLES[name].__module__ == page.__name__:
-            indented = "\n".join(
-                f"    {line}".rstrip() for line in tables.as_table(name).splitlines()
-            )
-            assert indented in shown, name
+        index, _, page = TABLES[name].__module__.rpartition(".")
+        if index.endswith(".operations"):
+            assert f"`{page}`" in (sys.modules[index].__doc__ or ""), name
 
 
 @pytest.mark.parametrize("method", METHODS, ids=IDS)
@@ -271,7 +288,7 @@ def test_paths_lead_to_locks() -> None:
 
 def test_bodies_import_what_exists() -> None:
     """Base bodies reach for the kernel's helpers by name when they run."""
-    for page in (fs_page, mm_page, block_page):
+    for page in pages():
         for node in ast.walk(ast.parse(inspect.getsource(page))):
             if isinstance(node, ast.ImportFrom) and node.col_offset > 4:
                 module = importlib.import_module(node.module or "")
@@ -336,9 +353,9 @@ def test_constants_agree_with_those_of_the_kernel() -> None:
     writepages = importlib.import_module("vfsim.mm.writepages")
     permission = importlib.import_module("vfsim.fs.permission")
     for name in ("S_DEAD", "I_NEW", "I_FREEING", "I_CLEAR", "I_SYNC"):
-        assert getattr(inode, name) == getattr(fs_page, f"_{name}"), name
-    assert permission.MAY_NOT_BLOCK == fs_page.MAY_NOT_BLOCK
-    assert page.DIRTY == mm_page._DIRTY_TAG
+        assert getattr(inode, name) == getattr(fs_bits, name), name
+    assert permission.MAY_NOT_BLOCK == fs_bits.MAY_NOT_BLOCK
+    assert (page.DIRTY, page.PAGE_SHIFT) == (mm_bits.DIRTY_TAG, mm_bits.PAGE_SHIFT)
     assert writepages.AOP_WRITEPAGE_ACTIVATE == mm_page.AOP_WRITEPAGE_ACTIVATE
     assert (writepages.WB_SYNC_NONE, writepages.WB_SYNC_ALL) == (
         mm_page.WB_SYNC_NONE,

@@ -25,7 +25,7 @@ from vfsim.checks.bugs import asked, warn
 from vfsim.mm.buffers import try_to_release_page
 from vfsim.mm.dirty import cancel_dirty_page
 from vfsim.mm.mapping import LAST, delete_from_page_cache, find_get_pages, find_lock_page, put_pages
-from vfsim.mm.operations import dirty_buffers
+from vfsim.mm.operations.address_space_operations import dirty_buffers
 from vfsim.mm.page import (
     PAGE_SIZE,
     Page,

@@ -1,4 +1,4 @@
-"""The locking contract of the page cache and memory mappings, as the document prints it::
+"""What a filesystem does with the cached pages of a file, as the document prints it::
 
     address_space_operations
 
@@ -26,25 +26,12 @@
 
     All except set_page_dirty and freepage may block
 
-    vm_operations_struct
-
-                   mmap_sem  PageLocked(page)
-    open:          yes
-    close:         yes
-    fault:         yes       can return with page locked
-    map_pages:     yes
-    page_mkwrite:  yes       can return with page locked
-    pfn_mkwrite:   yes
-    access:        yes
-
-Above each method stands its row, in the document's words; what the words mean for the locks at hand
-is said beside them where the column's title does not (see `vfsim.checks.rules`).  A filesystem
-subclasses a table and writes the methods it has; **a method left out does what the method here
-does**, which is what Linux does for NULL, with Linux's errno.  Overrides inherit the row: nothing
-is declared twice.
-
-The rules about ``writepage`` that no column can hold (which bits it leaves, in which order, and
-what its I/O still owes) are the watching functions at the top: they see each call as a whole.
+Called by reading and writing through the page cache (`vfsim.mm.filemap`), read-ahead,
+writeback (`vfsim.mm.writepages`), truncation (`vfsim.mm.truncate`) and the
+reclaim of memory.  The lock of the *page* is what the table is about: it covers the page's bits,
+buffers and place in the file, and some methods end it themselves or leave that to their I/O.  The
+host's ``i_rwsem`` (the document's ``i_mutex``) is held by whoever writes.  What happens between
+``writepage``'s entry and the end of its I/O is in `vfsim.mm.operations.writepage`.
 """
 
 from __future__ import annotations
@@ -69,11 +56,22 @@ from vfsim.checks.rules import (
     watch,
     when,
 )
-from vfsim.mm import prose as prose
+from vfsim.mm.operations.bits import (
+    DIRTY_TAG,
+    GFP_DIRECT_RECLAIM,
+    MIGRATE_ASYNC,
+    WB_SYNC_ALL,
+    WB_SYNC_NONE,
+)
+from vfsim.mm.operations.writepage import (
+    counts_what_it_writes,
+    submits_after_writeback,
+    writes_all_for_sync,
+    writes_or_redirties,
+)
 from vfsim.sim.errors import EINVAL
 from vfsim.sim.shared import accesses_for_its_caller
 from vfsim.sim.state import K
-from vfsim.sim.task import HARDIRQ
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,24 +81,21 @@ if TYPE_CHECKING:
     from vfsim.mm.page import Page
     from vfsim.mm.writepages import WritebackControl
 
-AOP_WRITEPAGE_ACTIVATE = 0x80000
-"""Returned by ``writepage``: the page cannot be written now, and comes back locked."""
-
-WB_SYNC_NONE, WB_SYNC_ALL = 0, 1
-
-GFP_DIRECT_RECLAIM = 0x400000
-"""In an allocation's flags: it may wait."""
-
-MIGRATE_ASYNC = 0
-
-VM_FAULT_ERROR = 0x0873
-VM_FAULT_SIGBUS, VM_FAULT_NOPAGE, VM_FAULT_LOCKED, VM_FAULT_RETRY = 0x0002, 0x0100, 0x0200, 0x0400
-
-_DIRTY_TAG = 1
-PAGE_SHIFT = 12
-
 
 # -- what `when=` and `expects` ask ----------------------------------------------------------------
+
+
+@accesses_for_its_caller
+def cleaned_for_io(page: Page) -> bool:
+    return not page.dirty and bool(page.raw_tags & DIRTY_TAG)
+
+
+def not_under_writeback(page: Page) -> bool:
+    return not page.writeback
+
+
+def a_known_mode(wbc: WritebackControl) -> bool:
+    return wbc.sync_mode in (WB_SYNC_NONE, WB_SYNC_ALL)
 
 
 def the_host_is_a_file(mapping: AddressSpace) -> bool:
@@ -112,33 +107,16 @@ def it_cannot_wait(gfp: int) -> bool:
     return not gfp & GFP_DIRECT_RECLAIM
 
 
-def asynchronous(mode: int) -> bool:
-    return mode == MIGRATE_ASYNC
-
-
-@accesses_for_its_caller
-def cleaned_for_io(page: Page) -> bool:
-    return not page.dirty and bool(page.raw_tags & _DIRTY_TAG)
-
-
-def not_under_writeback(page: Page) -> bool:
-    return not page.writeback
-
-
-def dirty(page: Page) -> bool:
-    return page.dirty
-
-
 def out_of_the_mapping(page: Page) -> bool:
     return page.mapping is None
 
 
-def a_known_mode(wbc: WritebackControl) -> bool:
-    return wbc.sync_mode in (WB_SYNC_NONE, WB_SYNC_ALL)
+def asynchronous(mode: int) -> bool:
+    return mode == MIGRATE_ASYNC
 
 
-def mm_is_alive(vma: Any) -> bool:
-    return bool(vma.vm_mm.mm_users)
+def dirty(page: Page) -> bool:
+    return page.dirty
 
 
 def dirty_buffers(page: Page, offset: int, length: int) -> bool:
@@ -154,14 +132,6 @@ def dirty_buffers(page: Page, offset: int, length: int) -> bool:
             return True
         at += bh.b_size
     return False
-
-
-def page_comes_locked(result: int | None) -> bool:
-    return bool(result and result & VM_FAULT_LOCKED)
-
-
-def without_a_page(vmf: Any) -> bool:
-    return vmf.page is None
 
 
 # -- what `watch` looks at -------------------------------------------------------------------------
@@ -192,135 +162,6 @@ def ends_the_reads(call: Call, pages: Sequence[Page]) -> Iterator[None]:
                 owe(("unlock", page), f"unlock {page!r}", "P22", call.site)
 
 
-def submits_after_writeback(call: Call, page: Page, wbc: WritebackControl) -> Iterator[None]:
-    """P32: no I/O before set_page_writeback.  P25: for sync, not while older I/O is in progress."""
-    submitted: list[Page] = []
-
-    def submit(written: Page) -> None:
-        if written is page:
-            call.check("P32", page.writeback, "submitted I/O before set_page_writeback()")
-            if wbc.sync_mode != WB_SYNC_NONE and not submitted:
-                waited = not page.io_count
-                call.check("P25", waited, "did not wait for I/O in progress before it wrote again")
-            submitted.append(page)
-
-    call.listeners["submit"] = submit
-    yield
-
-
-def writes_or_redirties(call: Call, page: Page, wbc: WritebackControl) -> Iterator[None]:
-    """P24, P28 to P31, P33 to P35: how a page leaves ``writepage``.
-
-    It is either under writeback, which somebody ends, or dirty again; and it is unlocked after that
-    was settled.
-    """
-    skipped = wbc.pages_skipped
-    refused: dict[Any, Page] = K.machine.data.setdefault("contract.refused", {})
-    again = refused.pop(wbc, None) is page
-    call.caller("P30", not again, "again for a page that it had just returned as not writable")
-    forgotten: list[bool] = []  # at each unlock: clean, but tagged dirty?
-
-    @accesses_for_its_caller
-    def unlocked() -> None:
-        forgotten.append(
-            page.mapping is not None and not page.dirty and bool(page.raw_tags & _DIRTY_TAG)
-        )
-
-    begun: list[Page] = []
-    call.listeners["writeback"] = begun.append
-    call.on_release = unlocked
-    yield
-    if call.error is None and call.result == AOP_WRITEPAGE_ACTIVATE:
-        refused[wbc] = page
-        ours = page.lock.owner is K.cur
-        if ours:
-            call.keeps(page.lock)
-        call.check("P29", ours, "returned the activate code with the page unlocked")
-        call.check(
-            "P29", page.dirty or not ours, "returned the activate code without redirtying the page"
-        )
-        return
-    if forgotten and forgotten[0]:
-        if page.writeback or page in begun:
-            call.check("P31", False, "unlocked the page before set_page_writeback()")
-        else:
-            call.check(
-                "P35",
-                False,
-                "unlocked the page neither written nor redirtied",
-                "the page is clean, the tree says dirty: its data will never be written",
-            )
-    elif forgotten:
-        call.check("P31", True, "")
-        call.check("P35", True, "")
-    if wbc.sync_mode != WB_SYNC_NONE and call.error is None:
-        call.check(
-            "P24",
-            wbc.pages_skipped == skipped,
-            "redirtied the page in sync mode instead of writing it",
-        )
-    _ends_writeback(call, page)
-
-
-def _ends_writeback(call: Call, page: Page) -> None:
-    """P33, P34: who ends the writeback?  (Another task may have begun the next one by now.)"""
-    if not page.writeback or (page.writer is not K.cur and not page.io_count):
-        call.check("P34", True, "")
-        return
-    page.writer = None  # whoever waits from now on waits for the I/O, not for this task
-    # a handler may be between the I/O's end and the bit's
-    in_flight = page.io_count > 0 or any(t.kind == HARDIRQ and t.alive for t in K.machine.tasks)
-    told = call.check(
-        "P34",
-        in_flight,
-        "returned with the page under writeback and no I/O in flight for it",
-        "nobody is left to call end_page_writeback(): whoever waits for the page waits for ever",
-    )
-    if told:
-        rule = "P33" if page.io_count else "P34"
-        owe(("writeback", page), f"end the writeback of {page!r}", rule, call.site)
-
-
-def counts_what_it_writes(
-    call: Call, mapping: AddressSpace, wbc: WritebackControl
-) -> Iterator[None]:
-    """P37: nr_to_write goes down by each page that goes under writeback.  P40: those were dirty."""
-    before = wbc.nr_to_write
-    started: list[Page] = []
-
-    def writeback(page: Page) -> None:
-        if page.mapping is mapping:
-            tagged = page.raw_tags & _DIRTY_TAG
-            call.check("P40", tagged, f"wrote {page!r}, which was not tagged dirty")
-            started.append(page)
-
-    call.listeners["writeback"] = writeback
-    yield
-    counted = before - wbc.nr_to_write
-    if counted < 0:
-        call.check("P37", False, "returned with a larger nr_to_write than it was given")
-    elif call.error is None:
-        text = f"wrote {len(started)} pages and counted nr_to_write down by {counted}"
-        call.check("P37", counted >= len(started), text)
-
-
-def writes_all_for_sync(call: Call, mapping: AddressSpace, wbc: WritebackControl) -> Iterator[None]:
-    """P39: for sync, what was dirty is written, whatever nr_to_write says."""
-    if wbc.sync_mode == WB_SYNC_NONE:
-        yield
-        return
-    first, last = wbc.range_start >> PAGE_SHIFT, wbc.range_end >> PAGE_SHIFT
-    dirty = [
-        (page, page.started)
-        for page in mapping.pages.values()
-        if page.dirty and page.raw_tags & _DIRTY_TAG and first <= page.index <= last
-    ]
-    yield
-    if call.error is None:
-        left = [p for p, n in dirty if p.mapping is mapping and p.dirty and p.started == n]
-        call.check("P39", not left, f"left {left[:1]} unwritten, which was dirty, in sync mode")
-
-
 def drops_what_is_truncated(call: Call, page: Page, offset: int, length: int) -> Iterator[None]:
     """P44: no buffer inside the truncated part is dirty any more."""
     yield
@@ -349,28 +190,7 @@ def cleans(call: Call, page: Page) -> Iterator[None]:
         )
 
 
-def locks_what_it_says(call: Call, vmf: Any) -> Iterator[None]:
-    """P78, P85: the flag and the lock agree, and the page is still the file's."""
-    yield
-    if call.error is None and page_comes_locked(call.result):
-        page = vmf.page
-        rule = "P78" if call.site.method.name == "fault" else "P85"
-        call.check(
-            rule,
-            page is not None and page.mapping is not None,
-            "returned a locked page that was truncated",
-        )
-
-
-def expects_nopage(call: Call) -> Iterator[None]:
-    """P88: NOPAGE or an error; 0 is tolerated."""
-    yield
-    if call.error is None:
-        fine = not call.result or bool(call.result & (VM_FAULT_NOPAGE | VM_FAULT_ERROR))
-        call.check("P88", fine, f"returned {call.result!r}, neither VM_FAULT_NOPAGE nor an error")
-
-
-# -- the page cache --------------------------------------------------------------------------------
+# -- the table -------------------------------------------------------------------------------------
 
 
 class AddressSpaceOperations(Operations):
@@ -659,106 +479,3 @@ class AddressSpaceOperations(Operations):
     @row(cell("no", not_held="any page_lock"), "")
     def swap_deactivate(self, file: File) -> None:
         """Sleeps.  The file is no swap space any more.  Left out: nothing."""
-
-
-# -- memory mappings -------------------------------------------------------------------------------
-
-
-class VmOperations(Operations):
-    """What a filesystem does for a range of a process's memory (``vma.vm_ops``)."""
-
-    table = "vm_operations_struct"
-    columns = (
-        Lock("mmap_sem", "vma.vm_mm.mmap_sem", shared=True),
-        Lock("PageLocked(page)", "vmf.page.lock", anyone=True),
-    )
-
-    @prototype("void (*open)(struct vm_area_struct*);")
-    @row("yes", "")
-    def open(self, vma: Any) -> None:
-        """Sleeps.  The range was copied or split: one more user.  Left out: nothing."""
-
-    @prototype("void (*close)(struct vm_area_struct*);")
-    @row(
-        cell(
-            "yes",
-            shared=when(mm_is_alive, "vma.vm_mm.mmap_sem"),
-            status=ADAPTED,
-            means="the caller holds mmap_sem, unless the mm is dying and has no other user",
-        ),
-        "",
-    )
-    def close(self, vma: Any) -> None:
-        """Sleeps.  The range goes: one user less.  Left out: nothing."""
-
-    @prototype("int (*fault)(struct vm_area_struct*, struct vm_fault *);")
-    @row(
-        "yes",
-        cell(
-            "can return with page locked",
-            acquires=when(page_comes_locked, "vmf.page.lock"),
-            means="with VM_FAULT_LOCKED the page is locked on return, without it it is not",
-        ),
-    )
-    @watch(locks_what_it_says)
-    def fault(self, vma: Any, vmf: Any) -> int:
-        """Sleeps.  A page is missing: put it in ``vmf.page``, locked, and return VM_FAULT_LOCKED.
-
-        Left out: VM_FAULT_SIGBUS.
-        """
-        return VM_FAULT_SIGBUS
-
-    @row(cell("yes", shared="vmf.vma.vm_mm.mmap_sem"), "")
-    @must_hold("vmf.ptl", rule="P82")
-    @never_blocks(rule="P82")
-    def map_pages(self, vmf: Any, start_pgoff: int, end_pgoff: int) -> None:
-        """Never sleeps.  Map what is in the page cache around a fault, if it can be had without
-        waiting.
-
-        Left out: only the page itself is mapped.
-        """
-
-    @prototype("int (*page_mkwrite)(struct vm_area_struct *, struct vm_fault *);")
-    @row(
-        "yes",
-        cell(
-            "can return with page locked",
-            acquires=when(page_comes_locked, "vmf.page.lock"),
-            means="with VM_FAULT_LOCKED the page is locked on return, without it it is not",
-        ),
-    )
-    @watch(locks_what_it_says)
-    def page_mkwrite(self, vma: Any, vmf: Any) -> int:
-        """Sleeps.  A page is about to become writable: return it locked with VM_FAULT_LOCKED, or
-        VM_FAULT_NOPAGE if it was truncated.
-
-        Left out: 0, it may be written.
-        """
-        return 0
-
-    @prototype("int (*pfn_mkwrite)(struct vm_area_struct *, struct vm_fault *);")
-    @row("yes", "")
-    @expects(without_a_page, rule="P88")
-    @watch(expects_nopage)
-    def pfn_mkwrite(self, vma: Any, vmf: Any) -> int:
-        """Sleeps.  The same for memory without pages.  Left out: 0."""
-        return 0
-
-    @prototype("int (*access)(struct vm_area_struct *, unsigned long, void*, int, int);")
-    @row("yes", "")
-    def access(self, vma: Any, addr: int, buf: Any, len: int, write: bool) -> int:
-        """Sleeps.  Read or write another process's memory that has no pages; returns how much.
-
-        Left out: 0.
-        """
-        return 0
-
-
-__all__ = [
-    "AOP_WRITEPAGE_ACTIVATE",
-    "GFP_DIRECT_RECLAIM",
-    "VM_FAULT_LOCKED",
-    "VM_FAULT_NOPAGE",
-    "AddressSpaceOperations",
-    "VmOperations",
-]
