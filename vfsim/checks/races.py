@@ -17,7 +17,7 @@ but whole: a plain read that meets a marked write is a race, as is any write tha
 A write that stores what is there already races with writes only.  All this is what KCSAN assumes by
 default.  A plain read that the declaration allows without the guard
 counts as marked: in an RCU section (``rcu``), in a read window of the sequence counter (``seq``),
-anywhere (``lockless``).
+anywhere (``lockless``).  Reading a pointer that ``publishes`` orders, too.
 
 For each field there are two dictionaries, by object: the epoch of the last read and of the last
 write.  An access by the same epoch as the last one is nothing new, and that is the fast path, in
@@ -39,6 +39,7 @@ import attrs
 
 from vfsim.checks import clocks, epochs, windows
 from vfsim.checks.blame import KERNEL, owner_of, short
+from vfsim.checks.epochs import learn, publish
 from vfsim.checks.history import chain, is_lock, spelled
 from vfsim.locks.seqlock import SeqCount
 from vfsim.locks.srcu import Srcu
@@ -165,6 +166,7 @@ class Watched:
 
     Attributes:
         last_read, last_write: by object, the epoch of the last plain read (write).
+        published: by object, what came before the pointer was stored that is there now.
     """
 
     def __init__(self, field: Declared, guard: Guard) -> None:
@@ -175,12 +177,14 @@ class Watched:
         self.last_read: dict[Any, Epoch] = {}
         self.last_write: dict[Any, Epoch] = {}
         self.vars: dict[Any, Var] = {}
+        self.published: dict[Any, Epoch] = {}
 
     def forget(self) -> None:
         """Whatever was done came before all that follows."""
         self.last_read.clear()
         self.last_write.clear()
         self.vars.clear()
+        self.published.clear()
 
     def read(self, obj: Any) -> None:
         """A plain read, by another epoch than the last one."""
@@ -190,6 +194,8 @@ class Watched:
         if windows.STALE:
             windows.used(obj, f"reads .{self.field.name} of a")
             windows.fresh(getattr(obj, self.raw))
+        if guard.publishes:
+            self._learn(obj)
         if e is None or (guard.rcu and t.ctx.rcu) or (guard.unless and self._free(obj)):
             return
         in_window = self.count is not None and self._in_window(t, obj)
@@ -219,6 +225,8 @@ class Watched:
         if windows.STALE:
             windows.used(obj, f"sets .{self.field.name} of a")
             windows.used(value, f"stores in .{self.field.name} a")
+        if self.guard.publishes:
+            self._publish(obj)
         if e is None or (self.guard.unless and self._free(obj)):
             return
         var = self.vars.get(obj)
@@ -245,6 +253,17 @@ class Watched:
             var.marked.clear()
         self.last_write[obj] = e
         var.write = seen
+
+    def _publish(self, obj: Any) -> None:
+        """A pointer is about to be stored: whoever reads it learns what came before."""
+        if K.cur.epoch is not None:
+            self.published[obj] = publish(K.cur)
+
+    def _learn(self, obj: Any) -> None:
+        """A pointer is read."""
+        before = self.published.get(obj)
+        if before is not None and K.cur.epoch is not None:
+            learn(K.cur, before)
 
     def _kind(self, obj: Any, value: Any) -> int:
         return WRITE if getattr(obj, self.raw) is not value else REWRITE
@@ -275,6 +294,8 @@ class Watched:
         """A marked access."""
         t = K.cur
         e = t.epoch
+        if self.guard.publishes:
+            (self._publish if write else self._learn)(obj)
         if e is None or (self.guard.unless and self._free(obj)):
             return
         var = self.vars.setdefault(obj, Var())
@@ -419,9 +440,10 @@ _READ = """
 def _source(guard: Guard) -> str:
     """The accessor of a field, for `compiled`: a point, if it is one, and the look."""
     kinds = ("'read'", "'write'")
+    unseen = guard.lockless and not guard.seq and not guard.publishes
     point_read, point_write = (POINT.format(kind=k) if guard.point else "" for k in kinds)
     return f"""
-def get(o):{point_read}{"" if guard.lockless and not guard.seq else _READ}
+def get(o):{point_read}{"" if unseen else _READ}
     return o.raw_{{name}}
 def set(o, value):{point_write}
     if last_write(o) is not K.cur.epoch:
@@ -471,7 +493,7 @@ class Races(Access):
         epochs.begin(machine)
         windows.forget()
         for watched in self.watched:
-            if watched.vars:
+            if watched.vars or watched.published:
                 watched.forget()
 
     def marked(self, obj: Any, name: str, write: bool) -> None:

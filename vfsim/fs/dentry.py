@@ -121,6 +121,8 @@ def op_flags(op: DentryOperations) -> int:
 
 _DIR = ("d_parent.d_inode.i_rwsem",)
 """What keeps a name where it is, beside its own lock: that of the directory it is in."""
+_INODE = guarded_by("d_lock", seq="d_seq", lockless=True, publishes=True)
+"""A walk that stands on a negative dentry finds the inode that somebody makes meanwhile."""
 
 
 @kernel_struct
@@ -146,7 +148,7 @@ class Dentry:
 
     d_name: Annotated[str, guarded_by("d_lock", "@rename_lock", read=_DIR, seq="d_seq")]
     d_parent: Annotated[Dentry, guarded_by("d_lock", "@rename_lock", read=_DIR, seq="d_seq")]
-    d_inode: Annotated[Inode | None, guarded_by("d_lock", seq="d_seq", lockless=True)]
+    d_inode: Annotated[Inode | None, _INODE]
     d_sb: SuperBlock
     d_op: DentryOperations
     d_flags: Annotated[int, guarded_by("d_lock", lockless=True)]

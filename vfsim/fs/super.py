@@ -137,7 +137,7 @@ class SuperBlock:
     s_op: SuperOperations
     s_d_op: DentryOperations | None
     s_xattr: Any
-    s_root: Annotated[Dentry | None, guarded_by("s_umount", lockless=True)]
+    s_root: Annotated[Dentry | None, guarded_by("s_umount", lockless=True, publishes=True)]
     s_flags: Annotated[int, guarded_by("s_umount", lockless=True)]
     s_blocksize: int
     s_blocksize_bits: int

@@ -55,6 +55,8 @@ PAGE_SIZE = 1 << PAGE_SHIFT
 DIRTY, WRITEBACK, TOWRITE = 1, 2, 4
 """The tags of a page's slot in its mapping's tree, as bits (Linux: ``PAGECACHE_TAG_*``)."""
 
+_MAPPING = guarded_by("lock", lockless=True, publishes=True)
+
 
 @kernel_struct
 class Page:
@@ -75,7 +77,9 @@ class Page:
         written: where waiters for the end of writeback sleep.
     """
 
-    mapping: Annotated[AddressSpace | None, guarded_by("lock", lockless=True)] = None
+    mapping: Annotated[AddressSpace | None, guarded_by("lock", lockless=True, publishes=True)] = (
+        None
+    )
     index: Annotated[int, guarded_by("lock", lockless=True)] = 0
     refcount: int = 1
     private: Annotated[

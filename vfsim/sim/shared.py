@@ -90,6 +90,7 @@ class Guard:
         read: paths to the locks of which one is held to read it.
         rcu, seq, lockless: who may read it without.
         unless: predicates of the object during which it needs no protection.
+        publishes: whoever reads it finds an object that is finished.
         point: each access is a scheduling point.
     """
 
@@ -99,6 +100,7 @@ class Guard:
     seq: str = ""
     lockless: bool = False
     unless: tuple[str, ...] = ()
+    publishes: bool = False
     point: bool = False
 
     def __str__(self) -> str:
@@ -121,6 +123,7 @@ def guarded_by(
     seq: str = "",
     lockless: bool = False,
     unless: tuple[str, ...] = (),
+    publishes: bool = False,
 ) -> Guard:
     """What protects a field: ``Annotated[int, guarded_by("i_lock")]``.
 
@@ -134,6 +137,8 @@ def guarded_by(
         lockless: it is also read with nothing held, by who can live with a stale value.
         unless: names of properties or methods of the object that say when it needs no protection:
             while nobody else can see it (unpublished), when nobody else can any more (dying).
+        publishes: it is a pointer, stored with release order, and whoever reads it goes on from
+            there: all that was done before the store comes before what the reader does next.
 
     Raises:
         TypeError: a path or a name is no string, or there is no path.
@@ -147,7 +152,7 @@ def guarded_by(
                 f"{text!r} is no path from an object to its lock: write 'i_lock', 'd_parent.d_lock'"
                 " or '@rename_lock'"
             )
-    return Guard(paths, (*paths, *read), rcu, seq, lockless, unless, rcu or bool(seq))
+    return Guard(paths, (*paths, *read), rcu, seq, lockless, unless, publishes, rcu or bool(seq))
 
 
 ordered = Guard()

@@ -47,6 +47,8 @@ class Cell:
     both: Annotated[int, guarded_by("spin", "mutex")] = 0
     stat: Annotated[int, guarded_by("spin", lockless=True)] = 0
     pointer: Annotated[Any, guarded_by("spin", rcu=True)] = None
+    shown: Annotated[Any, guarded_by("spin", lockless=True, publishes=True)] = None
+    hidden: Annotated[Any, guarded_by("spin", lockless=True)] = None
     pair: Annotated[int, guarded_by("seqlock", seq="seqlock.count")] = 0
     peer: Annotated[Any, guarded_by("seqlock", seq="seqlock.count")] = None
     data: Annotated[int, ordered] = 0

@@ -221,6 +221,45 @@ def unpublished(m: Machine, c: Cell) -> None:
     both(m, maker, user)
 
 
+def _by_pointer(m: Machine, c: Cell, field: str, late: bool = False) -> None:
+    """One makes an object and stores a pointer to it; the other finds it there."""
+
+    def maker() -> None:
+        d = Cell()
+        if not late:
+            write(d)
+        with c.spin:
+            setattr(c, field, d)
+        if late:
+            write(d)
+
+    def user() -> None:
+        while (d := getattr(c, field)) is None:
+            msleep(1)
+        with d.spin:
+            write(d)
+
+    both(m, maker, user)
+
+
+@clean
+def published_by_pointer(m: Machine, c: Cell) -> None:
+    """Whoever reads the pointer finds a finished object."""
+    _by_pointer(m, c, "shown")
+
+
+@races
+def changed_after_it_was_published(m: Machine, c: Cell) -> None:
+    """What comes after the pointer was stored is not published by it."""
+    _by_pointer(m, c, "shown", late=True)
+
+
+@races
+def a_pointer_that_publishes_nothing(m: Machine, c: Cell) -> None:
+    """It is only said to be read without its lock."""
+    _by_pointer(m, c, "hidden")
+
+
 @races
 def published_too_early(m: Machine, c: Cell) -> None:
     """Its maker goes on writing when others can see it."""
