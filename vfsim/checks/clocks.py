@@ -52,6 +52,7 @@ from vfsim.checks.epochs import (
 from vfsim.checks.starts import coming_on, handlers_before
 from vfsim.locks import rcu, rcu_flavours, srcu
 from vfsim.locks.bitlock import BitLock, SleepBit
+from vfsim.locks.common import OwnedLock, SharedLock
 from vfsim.locks.completion import Completion
 from vfsim.locks.lockref import LockRef
 from vfsim.locks.mutex import Mutex
@@ -345,12 +346,12 @@ HOOKS: list[tuple[Any, str, Callable[[Fn], Fn]]] = [
     (SpinLock, "_unlock", _untake),
     (RwLock, "_read", _read),
     (RwLock, "_write", _write),
-    (RwLock, "read_trylock", _then_acquires),
-    (RwLock, "write_trylock", _down_write),
     (RwLock, "_read_unlock", _read_unlock),
     (RwLock, "_write_unlock", _untake),
     *((kind, "lock", _acquires) for kind in (Mutex, SpinLock, BitLock, SleepBit)),
-    *((kind, "trylock", _then_acquires) for kind in (Mutex, SpinLock, BitLock, SleepBit)),
+    *((kind, "trylock", _then_acquires) for kind in (OwnedLock, SleepBit)),
+    (SharedLock, "trylock", _down_write),
+    (SharedLock, "trylock_shared", _then_acquires),
     *((kind, "unlock", _releases) for kind in (Mutex, SpinLock, BitLock)),
     (Mutex, "lock_nest_lock", _then_acquires),
     (WwMutex, "lock", _then_acquires),
@@ -359,9 +360,7 @@ HOOKS: list[tuple[Any, str, Callable[[Fn], Fn]]] = [
     (SleepBit, "adopt", _then_acquires),
     (SleepBit, "wait", _then_acquires),
     (RwSem, "down_write", _down_write),
-    (RwSem, "down_write_trylock", _down_write),
     (RwSem, "down_read", _acquires),
-    (RwSem, "down_read_trylock", _then_acquires),
     (RwSem, "up_write", _releases),
     (RwSem, "downgrade_write", _releases),
     (RwSem, "up_read", _up_read),

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vfsim.locks.common import OwnedLock
 from vfsim.locks.mutex import overtaken
 from vfsim.sim.context import TRY, LockClass, enter, nested, release
 from vfsim.sim.scheduler import block, spin
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from vfsim.sim.task import Task
 
 
-class BitLock:
+class BitLock(OwnedLock):
     """A spinning lock of one bit (Linux: ``bit_spin_lock``), not queued.
 
     Args:
@@ -40,8 +41,8 @@ class BitLock:
         tried: somebody asks whether it is locked (trylock), so its release is a scheduling point.
     """
 
-    __slots__ = ("key", "name", "owner", "waiters")
-    is_pin = False
+    __slots__ = ()
+    title, waiting = "BitLock", "spinning"
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
         self.name = name
@@ -68,23 +69,6 @@ class BitLock:
         t.ctx = c
         t.held = (self, t.held)
 
-    def trylock(self) -> bool:
-        """Never sleeps.  Take the bit if it is clear; returns whether it did."""
-        K.left -= 1
-        if not K.left:
-            K.machine.point("trylock", self)
-        if self.owner is not None:
-            return False
-        t = K.cur
-        key = self.key | TRY
-        try:
-            t.ctx = t.ctx.next[key]
-        except KeyError:
-            t.ctx = enter(t.ctx, key, self)
-        self.owner = t
-        t.held = (self, t.held)
-        return True
-
     def unlock(self) -> None:
         """Never sleeps.  Clear the bit, and tell one of those who spin."""
         t = K.cur
@@ -100,9 +84,7 @@ class BitLock:
 
     def _wait(self, t: Task) -> None:
         while self.owner is not None:
-            if self.waiters is None:
-                self.waiters = []
-            self.waiters.append(t)
+            self._line().append(t)
             spin(self)
 
     def _wake(self) -> None:
@@ -115,27 +97,10 @@ class BitLock:
         elif machine.trace is None:
             self.waiters = None
 
-    def watch(self) -> None:
-        """Never sleeps.  Make the next release take the slow path, where a trace notes it."""
-        if self.waiters is None:
-            self.waiters = []
-
-    def is_locked(self) -> bool:
-        """Never sleeps.  Whether anybody owns it."""
-        return self.owner is not None
-
-    def statistics(self) -> dict[str, Any]:
-        """The owner's name and how many spin."""
-        return {"owner": self.owner and self.owner.name, "waiting": len(self.waiters or ())}
-
     __enter__ = lock
 
     def __exit__(self, *exc: object) -> None:
         self.unlock()
-
-    def __repr__(self) -> str:
-        state = f"held by {self.owner.name}" if self.owner is not None else "free"
-        return f"<BitLock {self.name}, {state}, {len(self.waiters or ())} spinning>"
 
 
 class TriedBitLock(BitLock):
@@ -151,7 +116,7 @@ class TriedBitLock(BitLock):
         BitLock.unlock(self)
 
 
-class SleepBit:
+class SleepBit(OwnedLock):
     """A sleeping lock of one bit, which may outlive its taker's hold (Linux: ``wait_on_bit_lock``).
 
     Args:
@@ -166,8 +131,8 @@ class SleepBit:
             is one.
     """
 
-    __slots__ = ("keeper", "key", "locked", "name", "of", "owner", "waiters")
-    is_pin = False
+    __slots__ = ("keeper", "locked", "of")
+    title = "SleepBit"
     of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
@@ -283,22 +248,17 @@ class SleepBit:
 
     def _wait(self, t: Task, takes: bool) -> None:
         """Sleep until it is clear or handed over; who was overtaken once is handed it next time."""
-        self._queue().append((t, takes))
+        self._line().append((t, takes))
         block(self)
         while self.locked and self.owner is not t:
-            queue = self._queue()
+            line = self._line()
             if takes:
                 t.woken = self
-                queue.insert(overtaken([w[0] for w in queue], self), (t, takes))
+                line.insert(overtaken([w[0] for w in line], self), (t, takes))
             else:
-                queue.append((t, takes))
+                line.append((t, takes))
             block(self)
         t.woken = None
-
-    def _queue(self) -> list[tuple[Task, bool]]:
-        if self.waiters is None:
-            self.waiters = []
-        return self.waiters
 
     def _wake(self) -> None:
         """Wake all who only wait, and one of those who want it."""
@@ -322,11 +282,6 @@ class SleepBit:
             machine.wake(takers.pop(machine.choose("waiter", len(takers)))[0])
         self.waiters = takers
 
-    def watch(self) -> None:
-        """Never sleeps.  Make the next release take the slow path, where a trace notes it."""
-        if self.waiters is None:
-            self.waiters = []
-
     def is_locked(self) -> bool:
         """Never sleeps.  Whether the bit is set, whoever set it."""
         return self.locked
@@ -341,12 +296,10 @@ class SleepBit:
     def __exit__(self, *exc: object) -> None:
         self.unlock()
 
-    def __repr__(self) -> str:
+    def _state(self) -> str:
         if self.owner is not None:
-            state = f"held by {self.owner.name}"
-        else:
-            state = f"kept by {self.keeper}" if self.locked else "free"
-        return f"<SleepBit {self.name}, {state}, {len(self.waiters or ())} waiting>"
+            return f"held by {self.owner.name}"
+        return f"kept by {self.keeper}" if self.locked else "free"
 
 
 class TriedSleepBit(SleepBit):

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vfsim.sim.context import TRY, LockClass, enter, nested, nested_under, release
+from vfsim.locks.common import OwnedLock
+from vfsim.sim.context import LockClass, enter, nested, nested_under, release
 from vfsim.sim.scheduler import block
 from vfsim.sim.state import K
 
@@ -28,7 +29,7 @@ def overtaken(waiters: list[Task], lock: object) -> int:
     return n
 
 
-class Mutex:
+class Mutex(OwnedLock):
     """A sleeping lock with one owner (Linux: ``struct mutex``).
 
     Args:
@@ -40,8 +41,8 @@ class Mutex:
             is one.
     """
 
-    __slots__ = ("key", "name", "of", "owner", "waiters")
-    is_pin = False
+    __slots__ = ("of",)
+    title = "Mutex"
     of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
@@ -89,23 +90,6 @@ class Mutex:
         t.ctx = c
         t.held = (self, t.held)
 
-    def trylock(self) -> bool:
-        """Never sleeps.  Take the mutex if it is free; returns whether it did."""
-        K.left -= 1
-        if not K.left:
-            K.machine.point("trylock", self)
-        if self.owner is not None:
-            return False
-        t = K.cur
-        key = self.key | TRY
-        try:
-            t.ctx = t.ctx.next[key]
-        except KeyError:
-            t.ctx = enter(t.ctx, key, self)
-        self.owner = t
-        t.held = (self, t.held)
-        return True
-
     def unlock(self) -> None:
         """Never sleeps.  Let go, and wake one waiter."""
         t = K.cur
@@ -121,16 +105,12 @@ class Mutex:
 
     def _wait(self, t: Task) -> None:
         """Sleep until it is free or handed over; who was overtaken once is handed it next time."""
-        if self.waiters is None:
-            self.waiters = []
-        self.waiters.append(t)
+        self._line().append(t)
         block(self)
         while self.owner is not None and self.owner is not t:
-            if self.waiters is None:
-                self.waiters = []
+            line = self._line()
             t.woken = self
-            first = overtaken(self.waiters, self) if self.waiters else 0
-            self.waiters.insert(first, t)
+            line.insert(overtaken(line, self), t)
             block(self)
         t.woken = None
 
@@ -149,27 +129,10 @@ class Mutex:
             n = len(waiters)
             machine.wake(waiters.pop(machine.choose("waiter", n) if n > 1 else 0))
 
-    def watch(self) -> None:
-        """Never sleeps.  Make the next release take the slow path, where a trace notes it."""
-        if self.waiters is None:
-            self.waiters = []
-
-    def is_locked(self) -> bool:
-        """Never sleeps.  Whether anybody owns it."""
-        return self.owner is not None
-
-    def statistics(self) -> dict[str, Any]:
-        """The owner's name and how many wait."""
-        return {"owner": self.owner and self.owner.name, "waiting": len(self.waiters or ())}
-
     __enter__ = lock
 
     def __exit__(self, *exc: object) -> None:
         self.unlock()
-
-    def __repr__(self) -> str:
-        state = f"held by {self.owner.name}" if self.owner is not None else "free"
-        return f"<Mutex {self.name}, {state}, {len(self.waiters or ())} waiting>"
 
 
 class TriedMutex(Mutex):

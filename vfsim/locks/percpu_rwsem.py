@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vfsim.locks.common import ReadSide
 from vfsim.locks.rcu_sync import RcuSync
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.waitqueue import WaitQueue
@@ -271,9 +272,9 @@ class PerCpuRwSem:
     def __exit__(self, *exc: object) -> None:
         self.up_write()
 
-    def shared(self) -> _Shared:
+    def shared(self) -> ReadSide:
         """``with sem.shared():`` holds it for reading."""
-        return _Shared(self)
+        return ReadSide(self)
 
     def __repr__(self) -> str:
         writer = self.gate.owner
@@ -285,18 +286,3 @@ class PerCpuRwSem:
         state = ", ".join(parts) or "free"
         waiting = len(self.gate.waiters or ())
         return f"<PerCpuRwSem {self.name}, {state}, {waiting} waiting>"
-
-
-class _Shared:
-    """The read side as a context manager."""
-
-    __slots__ = ("sem",)
-
-    def __init__(self, sem: PerCpuRwSem) -> None:
-        self.sem = sem
-
-    def __enter__(self) -> None:
-        self.sem.down_read()
-
-    def __exit__(self, *exc: object) -> None:
-        self.sem.up_read()

@@ -12,9 +12,10 @@ softirqs.  As in v4.10 there are no subclasses.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vfsim.sim.context import BH, IRQ, SHARED, TRY, LockClass, enter, release
+from vfsim.locks.common import SharedLock
+from vfsim.sim.context import BH, IRQ, SHARED, LockClass, release
 from vfsim.sim.scheduler import spin
 from vfsim.sim.state import K
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _OFF = IRQ | BH
 
 
-class RwLock:
+class RwLock(SharedLock):
     """A spinning reader/writer lock (Linux: ``rwlock_t``, queued).
 
     Args:
@@ -38,8 +39,8 @@ class RwLock:
         waiters: who stands in line, with whether to read.
     """
 
-    __slots__ = ("key", "name", "owner", "readers", "waiters")
-    is_pin = False
+    __slots__ = ()
+    title, waiting = "RwLock", "spinning"
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
         self.name = name
@@ -82,37 +83,6 @@ class RwLock:
         else:
             readers = self.readers
             readers[t] = readers.get(t, 0) + 1
-
-    def _got(self, t: Task, key: int) -> None:
-        try:
-            t.ctx = t.ctx.next[key]
-        except KeyError:
-            t.ctx = enter(t.ctx, key, self)
-        t.held = (self, t.held)
-
-    def write_trylock(self) -> bool:
-        """Never sleeps.  Take it alone if it is free; returns whether it did."""
-        K.left -= 1
-        if not K.left:
-            K.machine.point("trylock", self)
-        if self.owner is not None or self.readers:
-            return False
-        t = K.cur
-        self._got(t, self.key | TRY)
-        self.owner = t
-        return True
-
-    def read_trylock(self) -> bool:
-        """Never sleeps.  Take it for reading if nobody writes or waits; returns whether it did."""
-        K.left -= 1
-        if not K.left:
-            K.machine.point("trylock", self)
-        if self.owner is not None or self.waiters:
-            return False
-        t = K.cur
-        self._got(t, self.key | SHARED | TRY)
-        self.readers[t] = self.readers.get(t, 0) + 1
-        return True
 
     # -- letting go --------------------------------------------------------------------------------
 
@@ -252,9 +222,7 @@ class RwLock:
     # -- the line ----------------------------------------------------------------------------------
 
     def _wait(self, t: Task, shared: bool) -> None:
-        if self.waiters is None:
-            self.waiters = []
-        self.waiters.append((t, shared))
+        self._line().append((t, shared))
         spin(self)  # whoever wakes us has already let us in
 
     def _serve(self, how: str) -> None:
@@ -281,25 +249,9 @@ class RwLock:
             K.machine.wake(self.owner)
         self.waiters = line
 
-    def watch(self) -> None:
-        """Never sleeps.  Make the next release take the slow path, where a trace notes it."""
-        if self.waiters is None:
-            self.waiters = []
-
-    def is_locked(self) -> bool:
-        """Never sleeps.  Whether anybody holds it, in any mode."""
-        return self.owner is not None or bool(self.readers)
-
-    def statistics(self) -> dict[str, Any]:
-        """The writer's name, the readers' names and how many spin."""
-        return {
-            "owner": self.owner and self.owner.name,
-            "readers": [t.name for t in self.readers],
-            "waiting": len(self.waiters or ()),
-        }
-
     lock = write_lock
-    trylock = write_trylock
+    write_trylock = SharedLock.trylock
+    read_trylock = SharedLock.trylock_shared
 
     def unlock(self) -> None:
         """Never sleeps.  Let go of the write mode."""
@@ -313,15 +265,6 @@ class RwLock:
     def shared(self) -> _Shared:
         """``with rwlock.shared():`` holds it for reading."""
         return _Shared(self)
-
-    def __repr__(self) -> str:
-        if self.owner is not None:
-            state = f"written by {self.owner.name}"
-        elif self.readers:
-            state = "read by " + ", ".join(t.name for t in self.readers)
-        else:
-            state = "free"
-        return f"<RwLock {self.name}, {state}, {len(self.waiters or ())} spinning>"
 
 
 class TriedRwLock(RwLock):

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vfsim.locks.common import ReadSide, SharedLock
 from vfsim.locks.mutex import overtaken
-from vfsim.sim.context import SHARED, TRY, LockClass, change_mode, enter, nested, release
+from vfsim.sim.context import SHARED, LockClass, change_mode, enter, nested, release
 from vfsim.sim.scheduler import block
 from vfsim.sim.state import K
 
@@ -23,7 +24,7 @@ HANDED = "handed over"
 """In a task's ``woken``: it was made a reader while it slept."""
 
 
-class RwSem:
+class RwSem(SharedLock):
     """A sleeping reader/writer lock (Linux: ``struct rw_semaphore``).
 
     Args:
@@ -38,8 +39,8 @@ class RwSem:
     sem.shared():`` reads.
     """
 
-    __slots__ = ("key", "name", "of", "owner", "readers", "waiters")
-    is_pin = False
+    __slots__ = ("of",)
+    title = "RwSem"
     of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
@@ -123,37 +124,6 @@ class RwSem:
         if self.waiters is not None:
             self._wake("up_read")
 
-    def down_write_trylock(self) -> bool:
-        """Never sleeps.  Take it alone if it is free; returns whether it did."""
-        K.left -= 1
-        if not K.left:
-            K.machine.point("trylock", self)
-        if self.owner is not None or self.readers:
-            return False
-        t = K.cur
-        self._got(t, self.key | TRY)
-        self.owner = t
-        return True
-
-    def down_read_trylock(self) -> bool:
-        """Never sleeps.  Take it for reading if nobody writes or waits; returns whether it did."""
-        K.left -= 1
-        if not K.left:
-            K.machine.point("trylock", self)
-        if self.owner is not None or self.waiters:
-            return False
-        t = K.cur
-        self._got(t, self.key | TRY | SHARED)
-        self.readers[t] = self.readers.get(t, 0) + 1
-        return True
-
-    def _got(self, t: Task, key: int) -> None:
-        try:
-            t.ctx = t.ctx.next[key]
-        except KeyError:
-            t.ctx = enter(t.ctx, key, self)
-        t.held = (self, t.held)
-
     # Without a word to the order rules (Linux: ``__down_read``): for locks built on this one, which
     # have a class and a place on the held stack of their own.
 
@@ -200,17 +170,14 @@ class RwSem:
 
         Whoever was overtaken once goes to the head of the queue and is handed it next time.
         """
-        if self.waiters is None:
-            self.waiters = []
-        self.waiters.append((t, shared))
+        self._line().append((t, shared))
         block(self)
         while self.owner is not None or (self.readers and not shared):
             if self.owner is t:
                 break
-            if self.waiters is None:
-                self.waiters = []
+            line = self._line()
             t.woken = self
-            self.waiters.insert(overtaken([w[0] for w in self.waiters], self), (t, shared))
+            line.insert(overtaken([w[0] for w in line], self), (t, shared))
             block(self)
         handed = t.woken is HANDED
         t.woken = None
@@ -262,25 +229,9 @@ class RwSem:
             del waiters[0]
             K.machine.wake(heir)
 
-    def watch(self) -> None:
-        """Never sleeps.  Make the next release take the slow path, where a trace notes it."""
-        if self.waiters is None:
-            self.waiters = []
-
-    def is_locked(self) -> bool:
-        """Never sleeps.  Whether anybody holds it, in any mode."""
-        return self.owner is not None or bool(self.readers)
-
-    def statistics(self) -> dict[str, Any]:
-        """The writer's name, the readers' names and how many wait."""
-        return {
-            "owner": self.owner and self.owner.name,
-            "readers": [t.name for t in self.readers],
-            "waiting": len(self.waiters or ()),
-        }
-
     lock = down_write
-    trylock = down_write_trylock
+    down_write_trylock = SharedLock.trylock
+    down_read_trylock = SharedLock.trylock_shared
 
     def unlock(self) -> None:
         """Never sleeps.  Let go of the write mode."""
@@ -291,18 +242,9 @@ class RwSem:
     def __exit__(self, *exc: object) -> None:
         self.up_write()
 
-    def shared(self) -> _Shared:
+    def shared(self) -> ReadSide:
         """``with sem.shared():`` holds it for reading."""
-        return _Shared(self)
-
-    def __repr__(self) -> str:
-        if self.owner is not None:
-            state = f"written by {self.owner.name}"
-        elif self.readers:
-            state = "read by " + ", ".join(t.name for t in self.readers)
-        else:
-            state = "free"
-        return f"<RwSem {self.name}, {state}, {len(self.waiters or ())} waiting>"
+        return ReadSide(self)
 
 
 class TriedRwSem(RwSem):
@@ -323,18 +265,3 @@ class TriedRwSem(RwSem):
         if not K.left:
             K.machine.point("unlocking", self)
         RwSem.up_read(self)
-
-
-class _Shared:
-    """The read side as a context manager."""
-
-    __slots__ = ("sem",)
-
-    def __init__(self, sem: RwSem) -> None:
-        self.sem = sem
-
-    def __enter__(self) -> None:
-        self.sem.down_read()
-
-    def __exit__(self, *exc: object) -> None:
-        self.sem.up_read()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vfsim.locks.common import OwnedLock
 from vfsim.sim.context import (
     BH,
     IRQ,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _OFF = IRQ | BH
 
 
-class SpinLock:
+class SpinLock(OwnedLock):
     """A spinning lock (Linux: ``spinlock_t``).
 
     Args:
@@ -40,8 +41,8 @@ class SpinLock:
         tried: somebody asks whether it is locked (trylock), so its release is a scheduling point.
     """
 
-    __slots__ = ("key", "name", "owner", "waiters")
-    is_pin = False
+    __slots__ = ()
+    title, waiting = "SpinLock", "spinning"
     kind = "spinlock"
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
@@ -106,23 +107,6 @@ class SpinLock:
             self.owner = None
         else:
             self._hand_over()
-
-    def trylock(self) -> bool:
-        """Never sleeps.  Take the lock if it is free; returns whether it did."""
-        K.left -= 1
-        if not K.left:
-            K.machine.point("trylock", self)
-        if self.owner is not None:
-            return False
-        t = K.cur
-        key = self.key | TRY
-        try:
-            t.ctx = t.ctx.next[key]
-        except KeyError:
-            t.ctx = enter(t.ctx, key, self)
-        self.owner = t
-        t.held = (self, t.held)
-        return True
 
     def trylock_irq(self) -> bool:
         """Never sleeps.  As `trylock`; interrupts are off if it did, and as before if not."""
@@ -218,7 +202,7 @@ class SpinLock:
             K.machine.point("bh on", None)
 
     def _wait(self, t: Task) -> None:
-        if self.waiters is None:
+        if self.waiters is None:  # not by `_line`: a hand-over is measured, and calls cost
             self.waiters = []
         self.waiters.append(t)
         spin(self)  # whoever wakes us has already made us the owner
@@ -237,27 +221,10 @@ class SpinLock:
         if not waiters and machine.trace is None:
             self.waiters = None
 
-    def watch(self) -> None:
-        """Never sleeps.  Make the next release take the slow path, where a trace notes it."""
-        if self.waiters is None:
-            self.waiters = []
-
-    def is_locked(self) -> bool:
-        """Never sleeps.  Whether anybody owns it."""
-        return self.owner is not None
-
-    def statistics(self) -> dict[str, Any]:
-        """The owner's name and how many spin."""
-        return {"owner": self.owner and self.owner.name, "waiting": len(self.waiters or ())}
-
     __enter__ = lock
 
     def __exit__(self, *exc: object) -> None:
         self.unlock()
-
-    def __repr__(self) -> str:
-        state = f"held by {self.owner.name}" if self.owner is not None else "free"
-        return f"<SpinLock {self.name}, {state}, {len(self.waiters or ())} spinning>"
 
 
 class RawSpinLock(SpinLock):

@@ -221,9 +221,7 @@ class WwMutex(Mutex):
         self._contexts[t] = ctx
         try:
             self._may_wait(ctx)
-            if self.waiters is None:
-                self.waiters = []
-            self.waiters.append(t)
+            self._line().append(t)
             block(self)
             while self.owner is not None and self.owner is not t:
                 self._may_wait(ctx)
@@ -237,11 +235,10 @@ class WwMutex(Mutex):
 
     def _queue_again(self, t: Task) -> None:
         """Whoever was woken for the mutex and overtaken is served next."""
-        if self.waiters is None:
-            self.waiters = []
-        if t not in self.waiters:
+        line = self._line()
+        if t not in line:
             t.woken = self
-            self.waiters.insert(overtaken(self.waiters, self), t)
+            line.insert(overtaken(line, self), t)
 
     def _may_wait(self, ctx: WwContext) -> None:
         """Wait-die: who has something does not wait for somebody older."""
