@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from statistics import median
 from time import process_time
 from typing import Annotated, Any
 
 from benchmarks.measure import Case, Timed
+from benchmarks.scenario import OneName
 from vfsim.checks.judge import KernelJudge
+from vfsim.explore.execute import execute
+from vfsim.explore.program import program_of
+from vfsim.explore.strategies.pct import PCT
 from vfsim.locks.mutex import Mutex
 from vfsim.sim.machine import Machine
 from vfsim.sim.shared import guarded_by, kernel_struct
@@ -82,33 +85,6 @@ CASES = [
 
 def entries(rounds: int = 7, schedules: int = 60) -> list[dict[str, Any]]:
     """Whole schedules of three processes that fight over one name, with and without."""
-    import vfsim
-    from examples.toyfs import ToyFS
-    from vfsim.explore.execute import execute
-    from vfsim.explore.program import program_of
-    from vfsim.explore.strategies.pct import PCT
-
-    class OneName(vfsim.Scenario):
-        """Three processes fight over one name."""
-
-        filesystem = ToyFS
-
-        def setup(self, sys: Any) -> None:
-            sys.mkdir("/d")
-            sys.close(sys.open("/d/a", os.O_CREAT | os.O_RDWR, 0o644))
-
-        @vfsim.task
-        def renamer(self, sys: Any) -> Any:
-            return self.outcome(sys.rename, "/d/a", "/d/b")
-
-        @vfsim.task
-        def unlinker(self, sys: Any) -> Any:
-            return self.outcome(sys.unlink, "/d/a")
-
-        @vfsim.task
-        def creator(self, sys: Any) -> Any:
-            return self.outcome(sys.open, "/d/a", os.O_CREAT | os.O_EXCL, 0o644)
-
     program = program_of(OneName)
 
     def timed(races: bool) -> float:

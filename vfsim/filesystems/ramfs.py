@@ -1,10 +1,9 @@
 """ramfs: files in the page cache, names in the dcache, and nothing below.
 
 The smallest complete filesystem of Linux and of vfsim: nearly everything is borrowed from
-`vfsim.filesystems.libfs`.
-What is its own: making inodes (`ramfs_get_inode`), and the reference on each dentry that keeps its
-    name in memory, taken
-in `RamDirectory.mknod` and put by ``simple_unlink``, or at umount by ``kill_litter_super``.
+`vfsim.filesystems.libfs`.  What is its own: making inodes (`ramfs_get_inode`), and the reference on
+each dentry that keeps its name in memory, taken in `RamDirectory.enter` and put by
+``simple_unlink``, or at umount by ``kill_litter_super``.
 
 The mount option ``mode=`` sets the root's permissions in octal.  The counterpart of
 ``fs/ramfs/inode.c`` of v4.10.
@@ -66,10 +65,8 @@ class RamDirectory(SimpleDirInodeOperations):
         self.mknod(dir, dentry, mode | S_IFREG, 0)
 
     def mknod(self, dir: Inode, dentry: Dentry, mode: int, dev: int) -> None:
-        """Sleeps.  A new inode of any type, and a reference that keeps its name in the dcache."""
-        d_instantiate(dentry, ramfs_get_inode(dir.i_sb, dir, mode, dev))
-        dget(dentry)
-        touch(dir)
+        """Sleeps.  A new inode of any type."""
+        self.enter(dir, dentry, ramfs_get_inode(dir.i_sb, dir, mode, dev))
 
     def mkdir(self, dir: Inode, dentry: Dentry, mode: int) -> None:
         """Sleeps.  A new directory: one more link to its parent."""
@@ -84,6 +81,10 @@ class RamDirectory(SimpleDirInodeOperations):
         except OSError:
             iput(inode)
             raise
+        self.enter(dir, dentry, inode)
+
+    def enter(self, dir: Inode, dentry: Dentry, inode: Inode) -> None:
+        """Never sleeps.  Give a name its inode, and a reference that keeps it in the dcache."""
         d_instantiate(dentry, inode)
         dget(dentry)
         touch(dir)

@@ -24,7 +24,6 @@ from vfsim.filesystems.libfs import (
     SimpleFileInodeOperations,
     SimpleFileOperations,
     SimpleSuperOperations,
-    touch,
 )
 from vfsim.filesystems.ramfs import RamDirectory, RamFS, parse_options, ramfs_get_inode
 from vfsim.fs.attr import (
@@ -35,7 +34,7 @@ from vfsim.fs.attr import (
     simple_setattr,
 )
 from vfsim.fs.d_walk import d_genocide
-from vfsim.fs.dcache import d_add, d_in_lookup, d_instantiate, d_make_root, dget
+from vfsim.fs.dcache import d_add, d_in_lookup, d_make_root
 from vfsim.fs.icache import clear_inode, truncate_inode_pages_final
 from vfsim.fs.inode import Inode, generic_drop_inode, insert_inode_hash, iput
 from vfsim.fs.open import finish_open
@@ -117,6 +116,12 @@ def cut(inode: Inode) -> None:
         extent.mask &= (1 << -(-inode.i_size // BLOCK)) - 1
 
 
+def forget_the_rest(inode: Inode) -> None:
+    """Sleeps.  A write fell short: pages and blocks behind the end of the file go again."""
+    truncate_setsize(inode, inode.i_size)
+    cut(inode)
+
+
 def whole_inode(dir: Inode, mode: int, dev: int = 0) -> Inode:
     """Sleeps.  A new inode that can be found by its number, so that it is written back."""
     inode = ramfs_get_inode(dir.i_sb, dir, mode, dev)
@@ -193,12 +198,6 @@ class WholeDirectory(RamDirectory, WholeAttributes):
         inode.i_private = symname
         inode.i_size = len(os.fsencode(symname))
         self.enter(dir, dentry, inode)
-
-    def enter(self, dir: Inode, dentry: Dentry, inode: Inode) -> None:
-        """Never sleeps.  Give a name its inode, and a reference that keeps it in the dcache."""
-        d_instantiate(dentry, inode)
-        dget(dentry)
-        touch(dir)
 
 
 class WholeAtomicDirectory(WholeDirectory):
@@ -328,8 +327,7 @@ class WholePages(AddressSpaceOperations):
         try:
             return block_write_begin(mapping, pos, len, flags, get_block), None
         except OSError:
-            truncate_setsize(mapping.host, mapping.host.i_size)
-            cut(mapping.host)
+            forget_the_rest(mapping.host)
             raise
 
     def write_end(
@@ -345,8 +343,7 @@ class WholePages(AddressSpaceOperations):
         """Sleeps.  Dirty it, unlock it, move the end of the file."""
         done = generic_write_end(file, mapping, pos, len, copied, page, fsdata)
         if done < len:
-            truncate_setsize(mapping.host, mapping.host.i_size)
-            cut(mapping.host)
+            forget_the_rest(mapping.host)
         return done
 
     def invalidatepage(self, page: Page, offset: int, length: int) -> None:
