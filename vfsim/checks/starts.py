@@ -25,12 +25,13 @@ from vfsim.checks.epochs import (
 )
 from vfsim.checks.history import holds
 from vfsim.locks import rcu_flavours
-from vfsim.sim import cpu, workqueue
+from vfsim.sim import cpu, machine, timeline, workqueue
 from vfsim.sim.context import BH_OFF, IRQ_OFF, RCU_BH
-from vfsim.sim.machine import Machine, Timer
+from vfsim.sim.machine import Machine
 from vfsim.sim.smp import _Call
 from vfsim.sim.state import K
 from vfsim.sim.task import BLOCKED, HARDIRQ, SOFTIRQ, SPINNING, TASK
+from vfsim.sim.timeline import Timer
 from vfsim.sim.workqueue import Pool, Work, Workqueue
 
 if TYPE_CHECKING:
@@ -295,7 +296,7 @@ HOOKS: list[tuple[Any, str, Callable[[Fn], Fn]]] = [
     (Machine, "_start", _start),
     (Machine, "_retire", _retire),
     (Machine, "wake", _wake),
-    (Machine, "tick", _tick),
+    *((module, "tick", _tick) for module in (machine, timeline)),
     (Machine, "timer", _timer),
     (Timer, "expire", _expire),
     *((module, "push", _push) for module in (cpu, rcu_flavours)),

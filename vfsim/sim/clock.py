@@ -1,8 +1,7 @@
 """The clock: SimPy's environment, in integer nanoseconds, stepped from the side.
 
 Task timers live in the machine's own heap, which is cheaper; SimPy keeps device models and whatever
-processes a user adds.  `Machine.tick` takes whichever is due first (SimPy's at equal times).  A
-SimPy callback runs while no task does: it may wake tasks and post interrupts, and never sleep.
+processes a user adds.  `vfsim.sim.timeline` takes whichever is due first, SimPy's at equal times.
 """
 
 from __future__ import annotations

@@ -9,31 +9,32 @@ Who may run is almost always simply who is in the run queue.  It needs a closer 
 only while somebody shares a CPU (``sharing``) and somebody who is not running keeps a CPU to itself
 (``holding``: it holds a spinlock, say, or is an interrupt handler).
 
-A hard bug stops the world through the hub (`fatal`): the tasks are not unwound at that moment,
-because their ``finally: unlock()`` would act after death.  `bury` ends them afterwards.
+A hard bug stops the world through the hub (`fatal`); the tasks are unwound later.  On which CPU a
+task runs, how time passes, and how a world ends are in `placement`, `timeline` and `burial`.
 """
 
 from __future__ import annotations
 
 import os
-from heapq import heappop, heappush
+from heapq import heappush
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from greenlet import getcurrent
 
 from vfsim.sim import context
+from vfsim.sim.burial import bury, die
 from vfsim.sim.choice import Deviation, RoundRobin, Strategy
 from vfsim.sim.clock import Clock
 from vfsim.sim.cpu import Cpu, quiescent
 from vfsim.sim.errors import KernelBug, Killed, Misuse, Violation, WorldStopped
 from vfsim.sim.judge import Judge
+from vfsim.sim.placement import even_out, put_on_cpu
 from vfsim.sim.shared import POINTS, Access, install
 from vfsim.sim.state import INF, NOBODY, K
 from vfsim.sim.task import (
     BLOCKED,
     DONE,
     HARDIRQ,
-    LOST,
     POOL,
     RESUME,
     RUNNABLE,
@@ -44,8 +45,8 @@ from vfsim.sim.task import (
     Task,
     grow_pool,
     own_pool,
-    trim_pool,
 )
+from vfsim.sim.timeline import Timer, something_due, tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,37 +60,7 @@ if TYPE_CHECKING:
 MAX_STEPS = 1_000_000
 """Default limit of scheduling points per run, a count so that it is the same on every machine."""
 
-_LAST_WORDS = 10_000  # points a dying task may still pass before it is cut off
-_DEATHS = 20  # times a dying task may swallow Killed before it is cut off
 _SWEEP = 100  # ended tasks are forgotten when there are more tasks than this
-
-
-class Timer:
-    """A pending call in softirq context.  ``cancel()`` takes it back."""
-
-    __slots__ = ("args", "fn", "machine", "timer")
-
-    def __init__(self, machine: Machine, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.machine = machine
-        self.fn = fn
-        self.args = args
-        self.timer = 0
-
-    @property
-    def pending(self) -> bool:
-        """Never sleeps.  Whether it is still to come."""
-        return self.timer != 0
-
-    def cancel(self) -> bool:
-        """Never sleeps.  Take it back; returns whether it was pending (Linux: ``del_timer``)."""
-        pending, self.timer = self.timer != 0, 0
-        self.machine.seq += 1  # what is due next has changed: who watches the number sees it
-        return pending
-
-    def expire(self) -> None:
-        """The timer is due: raise the softirq that calls the function."""
-        self.timer = 0
-        self.machine.raise_softirq(self.fn, *self.args, name="timer")
 
 
 class Machine:
@@ -115,12 +86,12 @@ class Machine:
     """
 
     __slots__ = (  # many attributes, which only slots keep cheap to reach
-        "__dict__", "__weakref__", "_counts", "_events", "_log", "_roots", "_signatures",
-        "_sweep", "_turn", "access", "alive", "armed", "born", "clock", "countdown", "cpus", "data",
-        "dead", "env", "error", "failed", "faults", "final", "further", "heap", "holding", "hub",
-        "irqs", "judge", "last", "last_tick", "limit", "max_steps", "outside", "patient", "placed",
+        "__dict__", "__weakref__", "_counts", "_log", "_roots", "_signatures", "_sweep",
+        "access", "alive", "armed", "born", "clock", "countdown", "cpus", "data", "dead", "env",
+        "error", "events", "failed", "faults", "final", "further", "heap", "holding", "hub", "irqs",
+        "judge", "last", "last_tick", "limit", "max_steps", "outside", "patient", "placed",
         "plain", "rq", "seq", "sharing", "steps", "stopped", "strategy", "tasks", "ticks",
-        "touched", "trace", "uneven", "violations",
+        "touched", "trace", "turn", "uneven", "violations",
     )  # fmt: skip
 
     def __init__(
@@ -170,12 +141,12 @@ class Machine:
         self.error: BaseException | None = None
         self.hub: greenlet = getcurrent()
         self.last: Task | None = None
-        self._events = self.env._queue
+        self.events = self.env._queue
         self._log: list[Any] = []  # three entries a deviation: see `deviations`
         self._signatures: dict[tuple[str, str, str], None] = {}
         self._counts: dict[str, int] = {}
         self._roots = 0
-        self._turn = 0
+        self.turn = 0
         self._sweep = _SWEEP
         self.clock = Task(self, _never, (), "clock", "clock", HARDIRQ)
         self.clock.cpu = self.cpus[0]
@@ -267,7 +238,7 @@ class Machine:
         task = Task(self, fn, args, name, ident, TASK)
         task.daemon = daemon
         task.owner = owner
-        self._place(task, cpu)
+        put_on_cpu(self, task, cpu)
         self.born += 1
         if len(self.tasks) >= self._sweep:
             self._forget_ended()
@@ -286,50 +257,6 @@ class Machine:
     def skip_id(self) -> None:
         """Count a task that is not started: those after it keep the ids they always have."""
         self._roots += 1
-
-    def _place(self, task: Task, index: int | None) -> None:
-        """Put a new task on a CPU: the one named, or taking turns among those with few tasks."""
-        cpus = self.cpus
-        if index is None:
-            cpu = cpus[self._turn]
-            if cpu.tasks and len(cpu.tasks) * len(cpus) > self.placed:
-                cpu = self._emptiest()
-            self._turn = (cpu.index + 1) % len(cpus)
-        elif 0 <= index < len(cpus):
-            cpu = cpus[index]
-            task.bound = True
-        else:
-            raise ValueError(f"this machine has CPUs 0 to {len(cpus) - 1}, not {index}")
-        task.cpu = cpu
-        if cpu.tasks:
-            self.sharing += 1
-        cpu.tasks.append(task)
-        self.placed += 1
-
-    def _emptiest(self) -> Cpu:
-        """The CPU with the fewest tasks, the next in turn if there are several."""
-        turn = self._turn
-        best = self.cpus[turn]
-        for cpu in self.cpus[turn + 1 :] + self.cpus[:turn]:
-            if len(cpu.tasks) < len(best.tasks):
-                best = cpu
-        return best
-
-    def _move(self, task: Task) -> None:
-        """A sleeping task wakes: move it to a CPU with fewer tasks, if that evens things out."""
-        here = task.cpu
-        there = self._emptiest()
-        if len(there.tasks) + 1 >= len(here.tasks):
-            self.uneven = any(len(cpu.tasks) > len(there.tasks) + 1 for cpu in self.cpus)
-            return
-        here.tasks.remove(task)
-        if here.curr is task:
-            here.curr = None
-        self.sharing -= 1
-        if there.tasks:
-            self.sharing += 1
-        there.tasks.append(task)
-        task.cpu = there
 
     # -- interrupts and time -----------------------------------------------------------------------
 
@@ -383,54 +310,6 @@ class Machine:
         heappush(self.heap, (due, self.seq, what))
         return self.seq
 
-    def tick(self) -> bool:
-        """Let time pass to the next event and handle it.  False if nothing is left to wait for.
-
-        Runs on whatever stack is idle; what it calls may only wake tasks and post interrupts.
-        """
-        if not self.alive or self.dead:
-            return False
-        heap = self.heap
-        events = self._events
-        if events and (not self._something_due() or not heap or events[0][0] <= heap[0][0]):
-            self._in_clock(self.env.step)
-        elif heap:
-            due, seq, what = heappop(heap)
-            if what.timer != seq:
-                return self.tick()  # it was taken back
-            if due > self.env._now:
-                self.env.set_now(due)
-            if isinstance(what, Task):
-                self.wake(what)
-            else:
-                self._in_clock(what.expire)
-        else:
-            return False
-        self.ticks += 1
-        if self.ticks > self.last_tick:
-            self.judge.no_progress(self, self.clock)
-            self.stopped = True
-        return True
-
-    def _in_clock(self, handle: Callable[[], None]) -> None:
-        """Handle an event of the clock: no task runs meanwhile, and no points are counted."""
-        cur = K.cur
-        left = K.left
-        K.cur = self.clock
-        K.left = INF
-        try:
-            handle()
-        finally:
-            K.cur = cur
-            K.left = left
-
-    def _something_due(self) -> bool:
-        """Whether time has anything to pass to; forgets timers that were cancelled."""
-        heap = self.heap
-        while heap and heap[0][2].timer != heap[0][1]:
-            heappop(heap)
-        return bool(heap or self._events)
-
     # -- scheduling --------------------------------------------------------------------------------
 
     def wake(self, task: Task) -> None:
@@ -441,7 +320,7 @@ class Machine:
         state = task.state
         if state is BLOCKED or state is SPINNING:
             if self.uneven and state is BLOCKED and not task.bound and task.kind == TASK:
-                self._move(task)
+                even_out(self, task)
             if self.trace is not None:
                 self.trace.note(task, "woken", task.waits_on)
             task.state = RUNNABLE
@@ -473,7 +352,7 @@ class Machine:
         No successor means that control goes to the hub.
         """
         if me.killed:
-            self._die(me)
+            die(self, me)
         if me.ctx.nopreempt and leave:
             self.holding += 1
         rq = self.rq
@@ -498,11 +377,11 @@ class Machine:
                 while not self.stopped:
                     ready = self.eligible() if self.holding and self.sharing else rq
                     if not ready:
-                        if self.tick():
+                        if tick(self):
                             continue
                         self.armed = K.left  # these steps are counted
                         break
-                    if (self.heap or self._events) and self.alive and self._something_due():
+                    if (self.heap or self.events) and self.alive and something_due(self):
                         ready = [*ready, self.clock]
                     i = strategy.decide(ready, None)
                     task = ready[i]
@@ -515,7 +394,7 @@ class Machine:
                             task = None
                             me.nth += 1
                             place = ("b", me.ops, me.nth)
-                            self.tick()
+                            tick(self)
                             continue
                     gap = strategy.gap
                     if gap >= (room := self.limit - self.steps):
@@ -557,7 +436,7 @@ class Machine:
                     return task
             elif rq:
                 return rq.pop(0)
-            if not self.tick():
+            if not tick(self):
                 break
         return None
 
@@ -611,7 +490,7 @@ class Machine:
         """
         me = K.cur
         if me.killed or self.dead:
-            self._die(me)
+            die(self, me)
         if me is self.clock:
             K.left = INF
             return
@@ -644,7 +523,7 @@ class Machine:
                 ready = [me, *self.eligible()]
             else:
                 ready = [me, *rq]
-            if (self.heap or self._events) and self.alive and self._something_due():
+            if (self.heap or self.events) and self.alive and something_due(self):
                 ready.append(self.clock)
             try:
                 i = self.strategy.decide(ready, me)
@@ -653,7 +532,7 @@ class Machine:
                     self._log += (me, ("p", me.ops, nth), task)
                     nth += 1
                     if task is self.clock:
-                        self.tick()
+                        tick(self)
                         if not self.stopped:
                             continue
                 self._arm()
@@ -856,60 +735,18 @@ class Machine:
     def out_of_steps(self, me: Task) -> None:
         """Sleeps.  The countdown may have ended at the limit, at an operation that is no point."""
         if me.killed or self.dead:
-            self._die(me)
+            die(self, me)
         if self.steps + self.armed >= self.limit:
             self.steps += self.armed
             self._no_progress(me)
 
-    def _die(self, me: Task) -> NoReturn:
-        """A dying task tried to go on.  Kill it again, and cut it off if it will not listen."""
-        K.left = _LAST_WORDS
-        me.deaths += 1
-        if me.deaths > _DEATHS:
-            LOST.append(me.g)
-            me.state = DONE
-            self.hub.switch()
-        raise Killed
-
     def bury(self) -> None:
-        """End every task of this world, explicitly and finitely.  It cannot be used afterwards."""
-        if self.dead:
-            return
-        if K.cur is not NOBODY:
-            raise Misuse("bury() was called inside a task")
-        self.dead = True
-        saved = (K.machine, K.trace)
-        self.hub = getcurrent()
-        K.machine = self
-        K.trace = None
-        if self.trace is not None:
-            self.trace.closed = True
-        try:
-            for task in self.tasks:
-                if task.g is not None and task.state is not DONE:
-                    task.killed = True
-                    task.g.parent = self.hub
-                    K.cur = task
-                    K.left = _LAST_WORDS
-                    task.g.throw(Killed)
-        finally:
-            K.cur = NOBODY
-            K.left = INF
-            K.machine, K.trace = saved
-            self._forget()
+        """End every task of this world; it cannot be used afterwards (see `vfsim.sim.burial`).
 
-    def _forget(self) -> None:
-        for node in self.touched:
-            node.next.clear()
-        for task in self.tasks:
-            task.g = None  # type: ignore[assignment]
-            task.held = None
-            task.fn = None
-        self.tasks.clear()
-        self.rq.clear()
-        self.heap.clear()
-        self.touched.clear()
-        trim_pool()
+        Raises:
+            Misuse: it was called inside a task.
+        """
+        bury(self)
 
 
 def _never() -> None:

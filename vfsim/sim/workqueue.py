@@ -43,8 +43,9 @@ from vfsim.sim.state import K
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vfsim.sim.machine import Machine, Timer
+    from vfsim.sim.machine import Machine
     from vfsim.sim.task import Task
+    from vfsim.sim.timeline import Timer
 
 WQ_UNBOUND = 1 << 1
 WQ_FREEZABLE = 1 << 2
