@@ -55,19 +55,21 @@ def test_shrinking_can_be_left_out(vfsim: Command) -> None:
 
 def test_a_test_for_each_bug_is_written(vfsim: Command) -> None:
     """``--pytest`` writes a file that replays what was found, and none if nothing was."""
-    result = vfsim("check", "broken.py", "--pytest", "test_bugs.py", "--jobs", "1")
+    few = ("--schedules", "20", "--jobs", "1")
+    result = vfsim("check", "broken.py", "--pytest", "test_bugs.py", *few)
     token = re.findall(r"vfsim replay (vf1\.\S+)", result.out)[0]
     text = Path("test_bugs.py").read_text()
     assert "1 test in test_bugs.py." in result.out
     assert f'vfsim.replay(\n        "{token}"' in text and "def test_lockdep_circular()" in text
     assert vfsim("replay", token, "--pytest").out == text
-    assert vfsim("check", "toyfs.py", "--pytest", "none.py", "--jobs", "1").status == 0
+    assert vfsim("check", "toyfs.py", "--pytest", "none.py", *few).status == 0
     assert not Path("none.py").exists()
 
 
 def test_check_as_json(vfsim: Command) -> None:
     """The document has exactly the promised keys, on stdout alone or in a file."""
-    result = vfsim("check", "broken.py", "--json", "-", "--seed", "7")
+    args = ("check", "broken.py", "--seed", "7", "--schedules", "40", "--json")
+    result = vfsim(*args, "-")
     data = json.loads(result.out)
     assert set(data) == {"target", "verdict", "violations", "schedules", "coverage", "seed"}
     assert (data["target"], data["verdict"], data["seed"]) == ("broken.py", "bug", 7)
@@ -75,7 +77,7 @@ def test_check_as_json(vfsim: Command) -> None:
     assert all(set(v) == VIOLATION for v in data["violations"])
     assert data["violations"][0]["token"] in data["violations"][0]["report"]
     assert data["coverage"]["methods"]["inode_operations.create"]["calls"] > 0
-    vfsim("check", "broken.py", "--json", "out.json", "--seed", "7")
+    vfsim(*args, "out.json")
     assert json.loads(Path("out.json").read_text()) == data
 
 
@@ -98,7 +100,7 @@ def test_what_a_target_prints_does_not_spoil_the_json(vfsim: Command) -> None:
 
 def test_check_writes_what_it_covered(vfsim: Command) -> None:
     """A check leaves a coverage record, which ``contract --coverage`` shows."""
-    vfsim("check", "toyfs.py")
+    vfsim("check", "toyfs.py", "--schedules", "20")
     shown = vfsim("contract", "inode_operations", "--coverage", "--format", "json")
     method = json.loads(shown.out)["tables"]["inode_operations"]["methods"]["create"]
     assert method["coverage"]["calls"] > 0 and method["coverage"]["by"] == ["toyfs"]

@@ -57,18 +57,30 @@ MENDED = SERIAL.replace(
 )
 
 
-@pytest.fixture
-def failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Failure:
-    """The lost update of serialfs.py here, found among three tasks and shrunk to two."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "serialfs", raising=False)
+def work_in(directory: Path, patch: pytest.MonkeyPatch) -> None:
+    """Go to a directory with a serialfs.py that is not imported yet."""
+    patch.chdir(directory)
+    patch.setattr(sys, "path", list(sys.path))
+    patch.delitem(sys.modules, "serialfs", raising=False)
     Path("serialfs.py").write_text(SERIAL)
-    subject = Subject("serialfs.py", load("serialfs.py").filesystem())
-    (three,) = (s for s in library() if s.__name__ == "create(d/a) ∥ create(e/b) ∥ create(c)")
-    (found,) = search(subject.scenario(three), schedules=100, shrink=True).failures
-    sys.modules.pop("serialfs")
-    return found
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory for each test."""
+    work_in(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def failure(tmp_path_factory: pytest.TempPathFactory) -> Failure:
+    """The lost update of serialfs.py, found among three tasks and shrunk to two."""
+    with pytest.MonkeyPatch.context() as patch:
+        work_in(tmp_path_factory.mktemp("found"), patch)
+        subject = Subject("serialfs.py", load("serialfs.py").filesystem())
+        (three,) = (s for s in library() if s.__name__ == "create(d/a) ∥ create(e/b) ∥ create(c)")
+        (found,) = search(subject.scenario(three), schedules=100, shrink=True).failures
+        sys.modules.pop("serialfs")
+        return found
 
 
 def outside(*args: str) -> subprocess.CompletedProcess[str]:

@@ -37,11 +37,14 @@ def run(pytester: pytest.Pytester, body: str, *args: str) -> pytest.RunResult:
     return pytester.runpytest_subprocess(*plugin, "-p", "no:cacheprovider", "-q", *args)
 
 
-def test_a_kernel_for_each_test(pytester: pytest.Pytester) -> None:
-    """The fixture gives a fresh kernel; a test that leaves nothing passes."""
+def test_the_fixture(pytester: pytest.Pytester) -> None:
+    """A fresh kernel for each test; what one leaves behind is told at teardown, and only once."""
     result = run(
         pytester,
         """
+from vfsim.fs import ihold
+from vfsim.fs.process import current_process
+
 def test_one(kernel):
     kernel.mount(RamFS(), "/")
     kernel.call(touch)
@@ -50,75 +53,45 @@ def test_one(kernel):
 def test_two(kernel):
     kernel.mount(RamFS(), "/")
     assert kernel.call(lambda sys: sys.listdir("/")) == []
-""",
-    )
-    result.assert_outcomes(passed=2)
 
-
-def test_processes_that_never_ran_fail_the_test(pytester: pytest.Pytester) -> None:
-    """A process that was started and not run is named, with what was forgotten."""
-    result = run(
-        pytester,
-        """
 def test_forgot(kernel):
     kernel.mount(RamFS(), "/")
     kernel.process(touch)
-""",
-    )
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*processes that did not: touch (never ran: call kernel.run())*"])
-
-
-def test_a_leak_fails_the_test(pytester: pytest.Pytester) -> None:
-    """A reference that is never put is found at teardown."""
-    result = run(
-        pytester,
-        """
-from vfsim.fs import ihold
-from vfsim.fs.process import current_process
 
 def test_leaks(kernel):
     kernel.mount(RamFS(), "/")
     def take(sys):
         ihold(current_process().root.dentry.d_inode)
     kernel.call(take)
-""",
-    )
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*left behind in the kernel*"])
 
-
-def test_a_bug_that_the_test_expects_is_no_second_failure(pytester: pytest.Pytester) -> None:
-    """What was raised and caught in the test does not come up again at teardown."""
-    result = run(
-        pytester,
-        """
-def test_deadlock(kernel):
+def test_expects_its_bug(kernel):
     lock = Mutex("lock")
     kernel.process(lambda sys: lock.lock() or lock.lock())
     with pytest.raises(vfsim.KernelBug):
         kernel.run()
-""",
-    )
-    result.assert_outcomes(passed=1)
 
-
-def test_a_failed_test_has_no_error_on_top(pytester: pytest.Pytester) -> None:
-    """After a failure the kernel is thrown away, not judged."""
-    result = run(
-        pytester,
-        """
 def test_fails(kernel):
     kernel.mount(RamFS(), "/")
     kernel.process(touch)
     assert False, "mine"
 """,
+        "-rA",
     )
-    result.assert_outcomes(failed=1)
+    result.assert_outcomes(passed=5, failed=1, errors=2)
+    result.stdout.fnmatch_lines(
+        [
+            "ERROR *::test_forgot - *",
+            "ERROR *::test_leaks - *",
+        ]
+    )
+    result.stdout.fnmatch_lines(["*processes that did not: touch (never ran: call kernel.run())*"])
+    result.stdout.fnmatch_lines(["*left behind in the kernel*"])
 
 
 def test_explore_shows_the_report_and_not_itself(pytester: pytest.Pytester) -> None:
-    """A bug found by `explore` fails with the report; no line of vfsim's own traceback is shown."""
+    """A bug found by `explore` fails with the report; no line of vfsim's own traceback is shown,
+    and pytest's explanation of a bare assert is.
+    """
     result = run(
         pytester,
         """
@@ -136,20 +109,7 @@ class Racy(vfsim.Scenario):
 
 def test_racy():
     vfsim.explore(Racy, schedules=50)
-""",
-    )
-    result.assert_outcomes(failed=1)
-    text = result.stdout.str()
-    assert "BUG: Racy.check: one should win" in text and "vfsim replay vf1." in text
-    assert "how it happened" in text
-    assert "in explore" not in text and "explore.py" not in text
 
-
-def test_assertions_in_scenarios_are_explained(pytester: pytest.Pytester) -> None:
-    """Pytest's explanation of a bare assert reaches the report."""
-    result = run(
-        pytester,
-        """
 class Bare(vfsim.Scenario):
     filesystem = RamFS
 
@@ -163,7 +123,12 @@ def test_bare():
     vfsim.explore(Bare, schedules=5)
 """,
     )
-    result.stdout.fnmatch_lines(["*BUG: Bare.check: assert 4 == 5*"])
+    result.assert_outcomes(failed=2)
+    text = result.stdout.str()
+    assert "BUG: Racy.check: one should win" in text and "vfsim replay vf1." in text
+    assert "how it happened" in text
+    assert "in explore" not in text and "explore.py" not in text
+    assert "BUG: Bare.check: assert 4 == 5" in text
 
 
 def test_coverage_is_kept(pytester: pytest.Pytester) -> None:
