@@ -19,35 +19,30 @@ in another order; misspelt methods; generator and async functions, static and cl
 other callables; rows with more or fewer cells than the table has columns; paths that start at no
 parameter or pass a field that the class does not have.
 
-A `Site` is one method of one implementing class.  It counts its calls, and it is the *pin* that a
-running call leaves on the task's held stack: what lies below was held by the caller and must stay
-as it is.
+What a declared method and its implementations are is in `vfsim.checks.site`; how the author's
+functions and the paths of locks are verified, in `vfsim.checks.functions` and `vfsim.checks.paths`.
 """
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import sys
-from types import CellType, FunctionType
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import attrs
-
-from vfsim.checks.blame import KERNEL, short
+from vfsim.checks.functions import near_miss, parameters, plain, same_parameters
+from vfsim.checks.paths import follow
 from vfsim.checks.rules import (
-    ENTRY,
     UNSPECIFIED,
     Cell,
     Clause,
     Column,
     Draft,
-    Hook,
     Kind,
     draft_of,
 )
-from vfsim.checks.wrapper import RESERVED, compile_site
-from vfsim.sim.context import NOBLOCK, Pin
+from vfsim.checks.site import Method as Method
+from vfsim.checks.site import Site as Site
+from vfsim.checks.site import quote as quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -62,149 +57,6 @@ _DECLARES = (
     "__table_methods__"  # in a class's __dict__: the methods of the tables it implements, by name
 )
 _OWN = "__own_functions__"  # in a class's __dict__: the functions it defines for them itself
-_KERNEL_FLOORS = ("vfsim.fs.", "vfsim.mm.", "vfsim.block.")
-
-
-# -- what is declared ------------------------------------------------------------------------------
-
-
-@attrs.define(eq=False)
-class Method:
-    """One method of one table, as declared.
-
-    Attributes:
-        params: the parameters' names, without ``self``.
-        row: whether the document gives it a row.  cells: one per column of that row.
-        clauses: everything promised, from cells, annotations and blanket.
-        silent: it returns nothing.  fruitful: it returns something, and None is not meant.
-        listed: it was declared with a row or an annotation, so tables show it.
-        sites: its implementations, in order of definition.
-    """
-
-    table: str
-    name: str
-    fn: Callable[..., Any]
-    params: tuple[str, ...]
-    prototype: str
-    row: bool
-    cells: list[Cell]
-    clauses: list[Clause]
-    hooks: list[Hook]
-    silent: bool
-    fruitful: bool
-    implementer: str
-    listed: bool
-    sites: list[Site] = attrs.field(factory=list, repr=False)
-
-    @property
-    def id(self) -> str:
-        """``TABLE.METHOD``."""
-        return f"{self.table}.{self.name}"
-
-    @property
-    def declared_at(self) -> str:
-        """``file:line`` of the declaration."""
-        code = self.fn.__code__
-        return f"{short(code.co_filename)}:{code.co_firstlineno}"
-
-    @property
-    def entry(self) -> list[Clause]:
-        """What the caller must see to."""
-        return [c for c in self.clauses if c.kind in ENTRY]
-
-    def of(self, *kinds: Kind) -> list[Clause]:
-        """The clauses of these kinds."""
-        return [c for c in self.clauses if c.kind in kinds]
-
-
-class Site(Pin):
-    """One method of one implementing class: counter, pin and what reports say about it.
-
-    Attributes:
-        raw: the function as its author wrote it.
-        checked: the wrapper around it.  counter: the cell in which that counts (see `calls`).
-        quiet: the pin used instead while the method must not sleep.
-    """
-
-    __slots__ = ("checked", "cls", "counter", "method", "quiet", "raw")
-
-    def __init__(self, method: Method, cls: type, raw: Callable[..., Any]) -> None:
-        self.key = 0
-        self.method = method
-        self.cls = cls
-        self.raw = raw
-        self.quiet = Quiet(self)
-        self.checked = compile_site(self)
-        assert self.checked.__closure__ is not None
-        self.counter: CellType = self.checked.__closure__[0]
-
-    @property
-    def calls(self) -> int:
-        """How often the method ran."""
-        return int(self.counter.cell_contents)
-
-    @calls.setter
-    def calls(self, n: int) -> None:
-        self.counter.cell_contents = float(n)
-
-    @property
-    def site(self) -> Site:
-        """Itself: every pin names its site."""
-        return self
-
-    @property
-    def title(self) -> str:
-        """``ToyDir.create``."""
-        return f"{self.cls.__qualname__.replace('<locals>.', '')}.{self.method.name}"
-
-    @property
-    def blamed(self) -> str:
-        """Who is to blame for what the method does."""
-        if self.cls.__module__.startswith(_KERNEL_FLOORS):
-            return KERNEL
-        return f"{self.method.implementer} {self.title}"
-
-    @property
-    def where(self) -> str:
-        """``file:line`` of the method."""
-        code = inspect.unwrap(self.raw).__code__
-        return f"{short(code.co_filename)}:{code.co_firstlineno}"
-
-    def quote(self, rule: str) -> tuple[str, ...]:
-        """How a report quotes a rule: its words, what they mean, where they are declared."""
-        return quote(self.method, rule)
-
-    def __repr__(self) -> str:
-        return f"<{self.title}()>"
-
-
-class Quiet(Pin):
-    """The pin of a call that must not sleep: it enters the "may not block" state with it."""
-
-    __slots__ = ("site",)
-
-    def __init__(self, site: Site) -> None:
-        self.key = NOBLOCK.key
-        self.site = site
-
-    def __repr__(self) -> str:
-        return f"<{self.site.title}(), may not block>"
-
-
-def quote(method: Method, rule: str) -> tuple[str, ...]:
-    """The lines in which a report shows a rule of a method and its place in the contract."""
-    from vfsim.checks.rules import RULES
-
-    lines = []
-    for found in method.cells:
-        if rule in (found.rule, found.prose) and found.doc:
-            lines.append(f'{method.table}, {method.name}, column "{found.column}": "{found.doc}"')
-            lines.append(f"that is: {found.means}")
-    if rule in RULES:
-        lines.append(f"{rule}: {RULES[rule].text}")
-    if not lines:
-        lines = [f"that is: {c.sentence}" for c in method.clauses if c.rule == rule]
-    return (*lines, f"declared at {method.declared_at}")
 
 
 # -- the classes -----------------------------------------------------------------------------------
@@ -221,7 +73,7 @@ class OperationsType(type):
         methods: dict[str, Method] = cls.__dict__.get(_DECLARES, {})
         if name not in methods:
             if isinstance(value, FunctionType):
-                _near_miss(cls, name, methods)
+                near_miss(cls, name, methods)
             super().__setattr__(name, value)
             return
         if "table" in cls.__dict__:
@@ -345,8 +197,8 @@ def _method(
     """Verify one declaration and give its cells and clauses their places."""
     draft = declared or Draft()
     title = f"{cls.__name__}.{name}"
-    _plain(title, fn)
-    params = _parameters(title, fn)
+    plain(title, fn)
+    params = parameters(title, fn)
     cells = _cells(cls, title, params, draft)
     method = Method(
         table=table,
@@ -460,7 +312,7 @@ def _verify_clause(title: str, method: Method, clause: Clause) -> None:
         if predicate is not None:
             _known(title, predicate.name, predicate.params, known)
     if path is not None:
-        _verify_steps(title, method, clause, {})
+        follow(title, method, clause, {})
 
 
 def _known(title: str, name: str, wanted: Iterable[str], params: tuple[str, ...]) -> None:
@@ -490,63 +342,12 @@ def verify_paths(classes: Mapping[str, type]) -> dict[str, str]:
         for method in methods_of(table).values():
             for clause in method.clauses:
                 try:
-                    end = _verify_steps(method.id, method, clause, classes)
+                    end = follow(method.id, method, clause, classes)
                 except TypeError as error:
                     end = str(error)
                 if end and clause.path is not None:
                     lost[f"{method.id} {clause.path.text}"] = end
     return lost
-
-
-def _verify_steps(title: str, method: Method, clause: Clause, classes: Mapping[str, type]) -> str:
-    """Follow one path; returns where the annotations ended, "" if they led to its end."""
-    path = clause.path
-    if path is None or path.root in ("@", "any"):
-        return ""
-    cls = _resolve(method.fn.__annotations__.get(path.root), method.fn.__globals__, classes)
-    at = path.root
-    for step in path.steps:
-        if step.isdigit() or cls is None:
-            return at
-        if not hasattr(cls, step) and not _has_annotation(cls, step):
-            if hasattr(cls, "__dict__") and _is_open(cls):
-                return at
-            close = difflib.get_close_matches(step, dir(cls), 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise TypeError(f"{title}: {path.text!r}: a {cls.__name__} has no {step!r}{hint}")
-        at = f"{at}.{step}"
-        cls = _field_type(cls, step, classes)
-    return ""
-
-
-def _is_open(cls: type) -> bool:
-    """Whether objects of a class may have fields that the class does not show."""
-    return any("__slots__" not in vars(k) for k in cls.__mro__[:-1])
-
-
-def _has_annotation(cls: type, name: str) -> bool:
-    return any(name in vars(k).get("__annotations__", {}) for k in cls.__mro__)
-
-
-def _field_type(cls: type, name: str, classes: Mapping[str, type]) -> type | None:
-    for k in cls.__mro__:
-        note = vars(k).get("__annotations__", {}).get(name)
-        if note is not None:
-            return _resolve(note, vars(sys.modules[k.__module__]), classes)
-        value = vars(k).get(name)
-        if isinstance(value, property) and value.fget is not None:
-            return _resolve(
-                value.fget.__annotations__.get("return"), value.fget.__globals__, classes
-            )
-    return None
-
-
-def _resolve(note: Any, names: Mapping[str, Any], classes: Mapping[str, type]) -> type | None:
-    """The class that an annotation names, or None."""
-    if isinstance(note, str):
-        text = note.removeprefix("Annotated[").split(",")[0].split("|")[0].strip()
-        note = names.get(text) or classes.get(text)
-    return note if isinstance(note, type) else None
 
 
 # -- implementing a table --------------------------------------------------------------------------
@@ -561,7 +362,7 @@ def _implement(cls: type[Operations]) -> None:
     for base in (cls, *_mixins(cls)):
         for name, value in list(vars(base).items()):
             if isinstance(value, FunctionType) and name not in methods:
-                _near_miss(cls, name, methods)
+                near_miss(cls, name, methods)
     for name, value in own.items():
         if draft_of(value) is not None:
             raise TypeError(
@@ -602,8 +403,8 @@ def _install(cls: type[Operations], names: Iterable[str]) -> None:
         old = next((s for s in method.sites if s.cls is cls), None)
         if old is None or old.raw is not raw:
             title = f"{cls.__name__}.{name}"
-            _plain(title, raw)
-            _same_parameters(title, raw, method)
+            plain(title, raw)
+            same_parameters(title, raw, method)
             if old is not None:
                 method.sites.remove(old)
             old = Site(method, cls, raw)
@@ -638,88 +439,6 @@ def _wrap_helper(cls: type[Operations], name: str, fn: Any) -> None:
 
 
 _helpers: list[Site] = []
-
-
-def _plain(title: str, fn: Any) -> None:
-    """Only plain functions can be checked."""
-    if isinstance(fn, (staticmethod, classmethod)):
-        raise TypeError(
-            f"{title} is a {type(fn).__name__}; a method of a table is a plain method with self"
-        )
-    if not isinstance(fn, FunctionType):
-        raise TypeError(
-            f"{title} is {fn!r}; a method of a table is a plain function written with def"
-        )
-    inner = inspect.unwrap(fn)
-    if inspect.isgeneratorfunction(inner):
-        raise TypeError(f"{title} is a generator (it has a yield): calling it would do nothing")
-    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
-        raise TypeError(
-            f"{title} is async: calling it would do nothing; write a plain def, it may simply sleep"
-        )
-
-
-def _parameters(title: str, fn: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of a function's parameters, without self."""
-    found = list(inspect.signature(fn).parameters.values())
-    if not found or found[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
-        raise TypeError(f"{title} needs self as its first parameter")
-    for p in found[1:]:
-        if (
-            p.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD
-            or p.default is not inspect.Parameter.empty
-        ):
-            raise TypeError(
-                f"{title}: the parameters of a table's method are plain names, {p} is not"
-            )
-        if p.name in RESERVED:
-            raise TypeError(
-                f"{title}: the name {p.name!r} is used by the contract itself; choose another"
-            )
-    return tuple(p.name for p in found[1:])
-
-
-def _same_parameters(title: str, fn: Callable[..., Any], method: Method) -> None:
-    """An override has the table's parameters: same names, same order; more only with defaults."""
-    found = list(inspect.signature(fn).parameters.values())
-    if [p.kind for p in found[-2:]] == [
-        inspect.Parameter.VAR_POSITIONAL,
-        inspect.Parameter.VAR_KEYWORD,
-    ]:
-        found = found[
-            :-2
-        ]  # a decorator's (*args, **kwargs): whatever it wraps gets what the table passes
-        if len(found) <= 1:
-            return
-    names = [p.name for p in found if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    extra = names[len(method.params) + 1 :]
-    required = [p.name for p in found if p.default is inspect.Parameter.empty and p.name in extra]
-    required += [p.name for p in found if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    if tuple(names[1 : len(method.params) + 1]) != method.params or required or not names:
-        raise TypeError(
-            f"{title}({', '.join(names)}): the parameters of {method.id} are "
-            f"(self, {', '.join(method.params)}); "
-            f"keep their names and order ({method.declared_at})"
-        )
-
-
-def _near_miss(cls: type, name: str, methods: Mapping[str, Method]) -> None:
-    """Refuse a function that looks like a misspelt method: nobody would ever call it."""
-    if name.startswith("_") or not methods or name in methods:
-        return
-    if any(hasattr(base, name) for base in cls.__mro__ if "table" in vars(base)):
-        return
-    flat = name.lower().replace("_", "")
-    close = [m for m in methods if m.replace("_", "") == flat or sorted(m) == sorted(name)]
-    close = close or difflib.get_close_matches(name, list(methods), 1, 0.9)
-    if not close and not any(f"_{m}_" in f"_{name}_" for m in methods):  # do_create() is a helper
-        close = difflib.get_close_matches(name, list(methods), 1, 0.8)
-    if close:
-        raise TypeError(
-            f"{cls.__name__}.{name}() is no method of {methods[close[0]].table}; "
-            f"did you mean {close[0]}()?  "
-            "(A helper's name may begin with an underscore.)"
-        )
 
 
 # -- switching the checks off and on ---------------------------------------------------------------
@@ -769,7 +488,7 @@ def checked(table: type[Operations], name: str, fn: Callable[..., Any]) -> Calla
     holder = FUNCTIONS.get((table, name, fn))
     if holder is None:
         method = methods_of(table)[name]
-        _plain(fn.__qualname__, fn)
+        plain(fn.__qualname__, fn)
 
         def bound(self: Any, *args: Any) -> Any:
             return fn(*args)

@@ -84,7 +84,7 @@ class BitLock(OwnedLock):
 
     def _wait(self, t: Task) -> None:
         while self.owner is not None:
-            self._line().append(t)
+            self._queue().append(t)
             spin(self)
 
     def _wake(self) -> None:
@@ -248,10 +248,10 @@ class SleepBit(OwnedLock):
 
     def _wait(self, t: Task, takes: bool) -> None:
         """Sleep until it is clear or handed over; who was overtaken once is handed it next time."""
-        self._line().append((t, takes))
+        self._queue().append((t, takes))
         block(self)
         while self.locked and self.owner is not t:
-            line = self._line()
+            line = self._queue()
             if takes:
                 t.woken = self
                 line.insert(overtaken([w[0] for w in line], self), (t, takes))

@@ -58,9 +58,9 @@ class OwnedLock:
 
     def watch(self) -> None:
         """Never sleeps.  Make the next release take the slow path, where a trace notes it."""
-        self._line()
+        self._queue()
 
-    def _line(self) -> list[Any]:
+    def _queue(self) -> list[Any]:
         """The line of waiters, to stand in."""
         if self.waiters is None:
             self.waiters = []

@@ -105,10 +105,10 @@ class Mutex(OwnedLock):
 
     def _wait(self, t: Task) -> None:
         """Sleep until it is free or handed over; who was overtaken once is handed it next time."""
-        self._line().append(t)
+        self._queue().append(t)
         block(self)
         while self.owner is not None and self.owner is not t:
-            line = self._line()
+            line = self._queue()
             t.woken = self
             line.insert(overtaken(line, self), t)
             block(self)

@@ -222,7 +222,7 @@ class RwLock(SharedLock):
     # -- the line ----------------------------------------------------------------------------------
 
     def _wait(self, t: Task, shared: bool) -> None:
-        self._line().append((t, shared))
+        self._queue().append((t, shared))
         spin(self)  # whoever wakes us has already let us in
 
     def _serve(self, how: str) -> None:

@@ -170,12 +170,12 @@ class RwSem(SharedLock):
 
         Whoever was overtaken once goes to the head of the queue and is handed it next time.
         """
-        self._line().append((t, shared))
+        self._queue().append((t, shared))
         block(self)
         while self.owner is not None or (self.readers and not shared):
             if self.owner is t:
                 break
-            line = self._line()
+            line = self._queue()
             t.woken = self
             line.insert(overtaken([w[0] for w in line], self), (t, shared))
             block(self)

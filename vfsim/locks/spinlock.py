@@ -202,7 +202,7 @@ class SpinLock(OwnedLock):
             K.machine.point("bh on", None)
 
     def _wait(self, t: Task) -> None:
-        if self.waiters is None:  # not by `_line`: a hand-over is measured, and calls cost
+        if self.waiters is None:  # not by `_queue`: a hand-over is measured, and calls cost
             self.waiters = []
         self.waiters.append(t)
         spin(self)  # whoever wakes us has already made us the owner

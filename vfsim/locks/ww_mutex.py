@@ -221,7 +221,7 @@ class WwMutex(Mutex):
         self._contexts[t] = ctx
         try:
             self._may_wait(ctx)
-            self._line().append(t)
+            self._queue().append(t)
             block(self)
             while self.owner is not None and self.owner is not t:
                 self._may_wait(ctx)
@@ -235,7 +235,7 @@ class WwMutex(Mutex):
 
     def _queue_again(self, t: Task) -> None:
         """Whoever was woken for the mutex and overtaken is served next."""
-        line = self._line()
+        line = self._queue()
         if t not in line:
             t.woken = self
             line.insert(overtaken(line, self), t)

@@ -205,7 +205,7 @@ class TrustingSleepBit(SleepBit):
     __slots__ = ()
 
     def _wait(self, t: Task, takes: bool) -> None:
-        self._line().append((t, takes))
+        self._queue().append((t, takes))
         block(self)
 
 
