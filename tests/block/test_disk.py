@@ -10,6 +10,7 @@ from tests.block.worlds import World, bio, run
 from vfsim.block.bio import READ, WRITE, Bio
 from vfsim.block.device import BlockDevice, add_disk
 from vfsim.block.disk import RamDisk
+from vfsim.block.operations import BlockDeviceOperations
 from vfsim.block.queue import submit_bio, submit_bio_wait
 from vfsim.sim.machine import Machine
 
@@ -46,6 +47,17 @@ def test_a_copy_is_another_disk() -> None:
     twin.write_sectors(0, b"b" * 512)
     assert disk.read_sectors(0, 1) == b"a" * 512
     assert (twin.capacity, twin.latency_ns) == (8, disk.latency_ns)
+
+
+def test_a_copy_keeps_its_driver() -> None:
+    """A world's copy of a described disk is opened and released by the driver it was given."""
+
+    class Loud(BlockDeviceOperations):
+        """A driver of the author's own."""
+
+    disk = RamDisk(sectors=8)
+    disk.fops = Loud()
+    assert disk.copy().copy().fops is disk.fops
 
 
 def test_a_disk_is_in_one_machine() -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import MemberDescriptorType
 from typing import Annotated, Any
 
+import attrs
 import pytest
 
 import vfsim
 from vfsim.checks import clocks, races
 from vfsim.checks.judge import KernelJudge
 from vfsim.explore.execute import execute
-from vfsim.explore.explore import BugFound, explore
+from vfsim.explore.explore import BugFound, explore, search
 from vfsim.explore.program import FunctionProgram
 from vfsim.explore.replay import replay
+from vfsim.explore.store import Store
 from vfsim.explore.strategies.pct import PCT
 from vfsim.explore.strategies.pos import POS
 from vfsim.explore.token import decode
@@ -105,6 +108,56 @@ def test_a_race_is_replayed_from_its_token() -> None:
     result = replay(token, FunctionProgram(locked_and_not))
     assert result.reproduced
     assert result.exact
+
+
+def lost_beside_unlocked(machine: Machine) -> Any:
+    """An increment is lost in some schedules; in all of them there is a race beside it."""
+    info = Info(Mutex("info"))
+
+    def add() -> None:
+        info.hits += 1
+        info.used += 1
+
+    for _ in range(2):
+        machine.spawn(add)
+
+    def check() -> None:
+        assert info.hits == 2, "one was lost"
+
+    return check
+
+
+def test_what_was_found_without_races_is_shrunk_and_replayed_without() -> None:
+    """Its token says so: the report, the shrunk schedule and the replay know of no race."""
+    program = FunctionProgram(lost_beside_unlocked)
+    (failure,) = search(program, schedules=50, races=False, shrink=True).failures
+    token = decode(failure.token)
+    assert failure.violation.kind == "wrong result" and not token.races
+    assert "minimal:" in failure.report and "race." not in failure.report
+    result = replay(token, program)
+    assert [f.violation.kind for f in result.failures] == ["wrong result"]
+    assert result.exact and result.reproduced
+
+
+def test_a_token_that_says_nothing_looks_for_races() -> None:
+    """As tokens did before they could say so: the same run, with its races beside it."""
+    program = FunctionProgram(lost_beside_unlocked)
+    (failure,) = search(program, schedules=50, races=False, shrink=True).failures
+    old = attrs.evolve(decode(failure.token), options=())
+    assert old.races
+    kinds = [f.violation.kind for f in replay(old, program).failures]
+    assert "wrong result" in kinds and "soft" in kinds
+
+
+def test_known_races_are_left_alone_if_nobody_looks_for_races(tmp_path: Path) -> None:
+    """They are neither replayed nor forgotten."""
+    program = FunctionProgram(lost_beside_unlocked)
+    store = Store(program.target, (), tmp_path / ".vfsim")
+    store.keep(search(program, schedules=50).failures)
+    without = store.replay_known(lambda token: program, races=False).still
+    every = store.replay_known(lambda token: program).still
+    assert [f.violation.kind for f in without] == ["wrong result"]
+    assert len(every) > 1
 
 
 def test_it_can_be_turned_off() -> None:

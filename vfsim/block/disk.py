@@ -76,8 +76,9 @@ class RamDisk:
         self._machine: Machine | None = None
 
     def copy(self) -> RamDisk:
-        """A detached disk with the same contents."""
+        """A detached disk with the same contents and the same driver."""
         twin = type(self)(self.capacity, self.latency_ns, self.name, self.depth)
+        twin.fops = self.fops
         twin._medium = dict(self._medium)
         return twin
 

@@ -67,7 +67,7 @@ def check(
         subject = checking.Subject(target, filesystem, device, mount_options, faults, audit)
         store = Kept(target, subject.options, strategy, seed, no_store)
         campaigns = store.campaigns(resume)
-        known = store.failures(program_for)
+        known = store.failures(program_for, races)
         with common.TerminalProgress() as progress:
             result = checking.check(
                 subject,

@@ -56,7 +56,7 @@ def explore(
         program = _program(load(target), mount_options, device, faults)
         store = Kept(program.target or target, program.options, strategy, seed, no_store)
         campaign = store.campaigns(resume).get(program.name)
-        known = store.failures(program_for)
+        known = store.failures(program_for, races)
         tables.reset()
         with common.TerminalProgress() as progress:
             progress.begin(schedules)

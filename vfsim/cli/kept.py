@@ -48,11 +48,11 @@ class Kept:
         self.strategy = strategy
         self.seed = seed
 
-    def failures(self, program: Callable[[Token], Program]) -> list[Failure]:
-        """The known failures that still fail, after they were replayed."""
+    def failures(self, program: Callable[[Token], Program], races: bool) -> list[Failure]:
+        """The known failures that still fail, after they were replayed; races only if wanted."""
         if self.store is None:
             return []
-        replays = self.store.replay_known(program)
+        replays = self.store.replay_known(program, races)
         for sentence in replays.refused:
             _say(sentence)
         if replays.still or replays.gone:

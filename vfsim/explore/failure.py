@@ -21,12 +21,13 @@ from vfsim.explore.execute import Run, execute
 from vfsim.explore.parallel import Batch, EngineError
 from vfsim.explore.shrink import TIMES, Shrunk, shrink
 from vfsim.explore.strategies.replay import Replay
-from vfsim.explore.token import Token, decode
+from vfsim.explore.token import NO_RACES, Token, decode
 from vfsim.explore.watch import INTERRUPTED, TIMED_OUT
 from vfsim.sim.trace import Trace
 
 if TYPE_CHECKING:
     from vfsim.explore.program import Program
+    from vfsim.explore.token import Option
     from vfsim.explore.watch import Watch
     from vfsim.sim.errors import Violation
     from vfsim.sim.machine import Machine
@@ -124,12 +125,17 @@ def shrunk(failure: Failure, program: Program, watch: Watch) -> Failure:
     """
     token = decode(failure.token)
     signature = failure.violation.signature
-    if token.options != program.options or signature[0] == TIMED_OUT or watch.interrupted:
+    if (
+        token.options != _options(program, token.races)
+        or signature[0] == TIMED_OUT
+        or watch.interrupted
+    ):
         return failure
     limit = token.max_steps
     watch.begin()
-    run = execute(program, Replay(token.deviations), None, limit)
-    small = shrink(program, run, signature, max_steps=limit, watch=watch)
+    races = token.races
+    run = execute(program, Replay(token.deviations), None, limit, races=races)
+    small = shrink(program, run, signature, max_steps=limit, watch=watch, races=races)
     if watch.interrupted:
         return failure
     if small.reproduced < TIMES:
@@ -137,7 +143,7 @@ def shrunk(failure: Failure, program: Program, watch: Watch) -> Failure:
             f"{signature[0]} in {program.name} came again in {small.reproduced} of {TIMES} replays."
             f"  {WHOSE_FAULT}"
         )
-    known = nearest.look(small.program, small.deviations, signature, limit, watch)
+    known = nearest.look(small.program, small.deviations, signature, limit, watch, races)
     return _retold(failure, token, small, known)
 
 
@@ -151,7 +157,7 @@ def _retold(failure: Failure, token: Token, small: Shrunk, known: nearest.Looked
         text = str(
             attrs.evolve(
                 token,
-                options=small.program.options,
+                options=_options(small.program, token.races),
                 fingerprint=trace.digest()[:8],
                 deviations=tuple(small.deviations),
                 expected=tuple(replay.met),
@@ -162,7 +168,7 @@ def _retold(failure: Failure, token: Token, small: Shrunk, known: nearest.Looked
                 told = tell(machine, violation, text, known)
                 found.append(attrs.evolve(failure, violation=violation, token=text, report=told))
 
-    execute(small.program, replay, trace, token.max_steps, tell_it)
+    execute(small.program, replay, trace, token.max_steps, tell_it, token.races)
     return found[0] if found else failure
 
 
@@ -187,7 +193,7 @@ def token_of(batch: Batch, index: int) -> str:
         assert run is not None
         trace = Trace()
         replay = Replay(run.deviations)
-        execute(batch.program, replay, trace, batch.max_steps)
+        execute(batch.program, replay, trace, batch.max_steps, races=batch.races)
     return str(_token(batch, index, run, replay, trace))
 
 
@@ -196,7 +202,7 @@ def _token(batch: Batch, index: int, run: Run, replay: Replay, trace: Trace) -> 
     return Token(
         target=program.target,
         scenario=program.name,
-        options=program.options,
+        options=_options(program, batch.races),
         seed=batch.seed,
         schedule=index,
         sources=identity.sources(program.target),
@@ -206,6 +212,11 @@ def _token(batch: Batch, index: int, run: Run, replay: Replay, trace: Trace) -> 
         deviations=tuple(run.deviations),
         expected=tuple(replay.met),
     )
+
+
+def _options(program: Program, races: bool) -> tuple[tuple[str, Option], ...]:
+    """What a token says of a run of this program."""
+    return program.options if races else (*program.options, NO_RACES)
 
 
 def _what_differs(run: Run, again: Run) -> str:

@@ -84,8 +84,9 @@ def look(
     signature: Signature,
     max_steps: int,
     watch: Watch,
+    races: bool = True,
 ) -> Looked:
-    """Look at a failing schedule once more."""
+    """Look at a failing schedule once more; at races, too, unless its run did not."""
     count = len(deviations)
     if signature[0] == TIMED_OUT or count > _MOST or watch.interrupted:
         return UNKNOWN
@@ -96,14 +97,14 @@ def look(
         watch.begin()
         trace = Trace(stacks=False)
         fewer = Replay([*deviations[:i], *deviations[i + 1 :]])
-        run = execute(program, fewer, trace, max_steps)
+        run = execute(program, fewer, trace, max_steps, races=races)
         if any(v.signature == signature for v in run.violations):
             continue
         needed += 1
         other = other or trace
         if not run.violations:
             clean = clean or trace
-    again = reproduce(program, deviations, signature, max_steps, watch)
+    again = reproduce(program, deviations, signature, max_steps, watch, races)
     without = dict(program.options).get("without") or ""
     left_out = tuple(name for name in str(without).split() if name.isidentifier())
     return Looked(count, needed == count, again, clean or other, left_out)

@@ -89,7 +89,8 @@ class Replayed:
 def replay(token: Token, program: Program) -> Replayed:
     """Run a token of a program again.
 
-    What it was made for is told with the nearest schedule that passes.
+    What it was made for is told with the nearest schedule that passes.  Races are looked for if the
+    run that the token was made of looked for them.
     """
     trace = Trace()
     strategy = Replay(token.deviations, token.expected)
@@ -108,9 +109,9 @@ def replay(token: Token, program: Program) -> Replayed:
         signature = _wanted(token, program, limit, watch)
         known = UNKNOWN
         if signature is not None:
-            known = look(program, token.deviations, signature, limit, watch)
+            known = look(program, token.deviations, signature, limit, watch, token.races)
         watch.begin()
-        run = execute(program, strategy, trace, limit, tell_all)
+        run = execute(program, strategy, trace, limit, tell_all, token.races)
     return Replayed(
         token=token,
         run=run,
@@ -129,7 +130,7 @@ def _wanted(
     if token.rule in ("", TIMED_OUT):
         return None
     watch.begin()
-    run = execute(program, Replay(token.deviations), None, limit)
+    run = execute(program, Replay(token.deviations), None, limit, races=token.races)
     for violation in run.violations:
         if (violation.rule, violation.blamed) == (token.rule, token.blamed):
             return violation.signature

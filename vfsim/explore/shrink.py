@@ -113,6 +113,7 @@ def shrink(
     *,
     max_steps: int = MAX_STEPS,
     watch: Watch | None = None,
+    races: bool = True,
 ) -> Shrunk:
     """The smallest program and schedule found that fail as ``run`` of ``program`` did.
 
@@ -120,8 +121,9 @@ def shrink(
         signature: of the violation to keep.
         max_steps: the limit under which ``run`` ran.
         watch: an entered `Watch`.
+        races: look for races, as ``run`` did or did not.
     """
-    judge = _Judge(signature, budget or Budget(), run, max_steps, watch)
+    judge = _Judge(signature, budget or Budget(), run, max_steps, watch, races)
     best = Shrunk(program, run)
     if signature[0] != TIMED_OUT:  # each replay would take as long again
         _slice(judge, best)
@@ -129,7 +131,7 @@ def shrink(
         if _smaller_program(judge, best):
             _fewer_deviations(judge, best)
     best.replays = judge.replays
-    best.reproduced = reproduce(best.program, best.deviations, signature, max_steps, watch)
+    best.reproduced = reproduce(best.program, best.deviations, signature, max_steps, watch, races)
     return best
 
 
@@ -139,6 +141,7 @@ def reproduce(
     signature: Signature,
     max_steps: int = MAX_STEPS,
     watch: Watch | None = None,
+    races: bool = True,
 ) -> int:
     """How many of `TIMES` replays show the failure."""
     if signature[0] == TIMED_OUT or (watch is not None and watch.interrupted):
@@ -147,7 +150,7 @@ def reproduce(
     for _ in range(TIMES):
         if watch is not None:
             watch.begin()
-        run = execute(program, Replay(deviations), None, max_steps)
+        run = execute(program, Replay(deviations), None, max_steps, races=races)
         again += any(v.signature == signature for v in run.violations)
     return again
 
@@ -156,11 +159,18 @@ class _Judge:
     """Runs attempts and says whether they fail in the same way, as long as the budget lasts."""
 
     def __init__(
-        self, signature: Signature, budget: Budget, run: Run, max_steps: int, watch: Watch | None
+        self,
+        signature: Signature,
+        budget: Budget,
+        run: Run,
+        max_steps: int,
+        watch: Watch | None,
+        races: bool,
     ) -> None:
         self.signature = signature
         self.budget = budget
         self.watch = watch
+        self.races = races
         self.max_steps = max_steps
         if signature[0] != "no-progress":  # else an attempt that does not end is a failed one
             self.max_steps = min(max_steps, 4 * run.steps + 1000)
@@ -207,7 +217,7 @@ class _Judge:
         """One run, if it fails as it should."""
         if self.watch is not None:
             self.watch.begin()
-        run = execute(program, strategy, trace, self.max_steps)
+        run = execute(program, strategy, trace, self.max_steps, races=self.races)
         self.steps += run.steps
         if INTERRUPTED in run.violations:
             return None

@@ -118,11 +118,12 @@ class Store:
                 indent=1,
             )
 
-    def replay_known(self, program: Callable[[Token], Program]) -> Replays:
+    def replay_known(self, program: Callable[[Token], Program], races: bool = True) -> Replays:
         """Replay what is known of this target, in the order it was found in.
 
         Args:
             program: what a token runs.
+            races: replay known races, too.
 
         Raises:
             EngineError: a failure is gone although nothing has changed.
@@ -130,6 +131,8 @@ class Store:
         """
         result = Replays()
         for path, token in self._known(result.refused):
+            if token.rule.startswith("race.") and not races:
+                continue
             try:
                 again = replay(token, program(token))
             except LookupError as error:  # the scenario it was found in is no more

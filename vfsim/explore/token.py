@@ -37,6 +37,9 @@ _CHECKSUM = 4
 
 Option = str | int | bool | None
 
+NO_RACES: tuple[str, Option] = ("races", False)
+"""The option of a token whose run did not look for races."""
+
 
 class BadToken(ValueError):
     """This text is no token that can be replayed; the message is one sentence for people."""
@@ -49,7 +52,7 @@ class Token:
     Attributes:
         target: ``file.py:Name`` or ``module:Name``, or "" if it can only be replayed by hand.
         scenario: what was run of the target.
-        options: how the target is set up, by name.
+        options: how the target is set up, by name; and `NO_RACES`.
         seed, schedule: where the run was found: the exploration's seed and the number of the
             schedule.
         rule, blamed: the violation that was found, or "" and "".
@@ -73,6 +76,11 @@ class Token:
     max_steps: int = 0
     deviations: tuple[Deviation, ...] = ()
     expected: tuple[str, ...] = ()
+
+    @property
+    def races(self) -> bool:
+        """Whether its run looked for races."""
+        return NO_RACES not in self.options
 
     def __str__(self) -> str:
         return encode(self)
