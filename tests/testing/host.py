@@ -23,6 +23,7 @@ from vfsim.testing.conformance.capabilities import METHODS, Capabilities
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from vfsim.fs.refusal import Refusal
     from vfsim.testing.conformance.ground import Step
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -200,6 +201,9 @@ class HostGround:
 
     def writable(self) -> bool:
         return True
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        return ()
 
     def persistent(self) -> bool:
         return True

@@ -19,6 +19,7 @@ from vfsim.sim.errors import EIO
 from vfsim.testing import check as checking
 from vfsim.testing.check import Checked, Progress, Subject, check_filesystem
 from vfsim.testing.conformance import assertions
+from vfsim.testing.scenario import as_small
 from vfsim.testing.scenarios import library
 
 AREAS = ("unlink", "rmdir", "rename")
@@ -99,7 +100,7 @@ def test_every_token_is_found_again() -> None:
     for filesystem in (variant(FailingDir, "FailingFS"), variant(RaisingDir, "RaisingFS")):
         for failure in found(filesystem).failures:
             token = decode(failure.token)
-            program = Subject("", filesystem).program(token.scenario)
+            program = as_small(Subject("", filesystem).program(token.scenario), dict(token.options))
             result = replay(token, program)
             assert result.reproduced and result.exact, (failure.violation, result)
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from vfsim.fs.dcache import Dentry
     from vfsim.fs.inode import Inode
+    from vfsim.fs.refusal import Refusal
     from vfsim.testing.conformance import SystemCalls
     from vfsim.testing.conformance.ground import Step
 
@@ -289,6 +290,9 @@ class PretendGround:
 
     def writable(self) -> bool:
         return True
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        return ()
 
     def persistent(self) -> bool:
         return False

@@ -193,6 +193,11 @@ _ADVICE = {
         "The calls above are the whole story: do them by hand with a Kernel, and stop where "
         "the answer is wrong.",
     ),
+    "refusal": Advice(
+        "A call that is refused by design has no effect: it is as if it had not been made.",
+        "Refuse before anything is changed, times and positions included; or take back what was "
+        "done.",
+    ),
     "test": Advice(
         "The code of a test raises nothing but the AssertionError of what it asserts.",
         "Mend the line named above; self.outcome(call, ...) turns an expected errno into a value.",

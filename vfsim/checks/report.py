@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 _COMMAND = "  vfsim replay "
 _DEEP = 8  # lines of a call trace
+_WITHOUT_COLUMNS = ("conformance.", "refusal.")  # nothing is at once: the calls tell the story
 
 
 def render(
@@ -70,7 +71,7 @@ def render(
         *_again(token),
         *(_wrap(size) if size else []),
     ]
-    if trace is not None and trace.events and not violation.rule.startswith("conformance."):
+    if trace is not None and trace.events and not violation.rule.startswith(_WITHOUT_COLUMNS):
         about = " ".join((violation.summary, *details))
         story = columns.render(trace, at, max_rows, WIDTH - 2, about, marks)
         lines += ["", "how it happened", *(_wrap(difference) if difference else [])]

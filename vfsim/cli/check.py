@@ -110,11 +110,17 @@ def summary(result: Checked) -> list[str]:
     """What was done and the verdict, a line each."""
     subject = result.subject
     lines = [f"{subject.target}: {subject.filesystem.__name__}", ""]
-    asked = result.passed + result.failed
+    by_design = sum(map(len, result.declared.values()))
+    asked = result.passed + result.failed + by_design
     text = f"{counted(asked, 'assertion')}, {result.failed or 'none'} failed"
+    if by_design:
+        text += f"; {by_design:,} refused by design"
     if result.skipped:
         text += f"; {result.skipped:,} do not apply"
     lines.append(f"  conformance   {text}")
+    for refusal, assertions in result.declared.items():
+        met = f"in {counted(len(assertions), 'assertion')}" if assertions else "never met"
+        lines.append(f"  by design     {refusal}; {met}")
     done = len(result.explorations)
     text = f"{counted(done, 'scenario')}, {counted(result.run, 'schedule')}"
     text += f", {result.distinct:,} distinct"

@@ -36,7 +36,7 @@ from vfsim.sim.choice import Deviation
 from vfsim.sim.trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from vfsim.explore.watch import Watch
     from vfsim.sim.choice import Strategy
@@ -367,7 +367,7 @@ def _smaller_program(judge: _Judge, best: Shrunk) -> bool:
     while isinstance(best.program, ShrinkableProgram):
         if rule.startswith(_RESULTS) and not best.program.judges:
             break
-        found = _failing(judge, list(best.program.smaller()), best.deviations)
+        found = _failing(judge, best)
         if found is None:
             break
         best.program, best.run = found
@@ -375,17 +375,20 @@ def _smaller_program(judge: _Judge, best: Shrunk) -> bool:
     return helped
 
 
-def _failing(
-    judge: _Judge, programs: list[Program], deviations: list[Deviation]
-) -> tuple[Program, Run] | None:
-    """The first of some programs that fails with these deviations, else with some others."""
-    attempts: tuple[Callable[[Program], Run | None], ...] = (
-        lambda program: judge.replay(program, deviations),
-        judge.explore,
-    )
-    for attempt in attempts:
-        for program in programs:
-            run = attempt(program)
-            if run is not None:
-                return program, run
+def _failing(judge: _Judge, best: Shrunk) -> tuple[Program, Run] | None:
+    """The first of the smaller programs that fails with these deviations, else with some others.
+
+    A program whose run passed no scheduling point has one schedule only.
+    """
+    assert isinstance(best.program, ShrinkableProgram)
+    kept = []
+    for program in best.program.smaller():
+        run = judge.replay(program, best.deviations)
+        if run is not None:
+            return program, run
+        kept.append(program)
+    for program in kept if best.run.steps else ():
+        run = judge.explore(program)
+        if run is not None:
+            return program, run
     return None

@@ -79,6 +79,7 @@ from vfsim.fs.operations import (
 )
 from vfsim.fs.permission import generic_permission
 from vfsim.fs.read_write import DirContext, generic_file_llseek
+from vfsim.fs.refusal import Refusal
 from vfsim.fs.super import (
     MAX_LFS_FILESIZE,
     MS_RDONLY,
@@ -124,6 +125,7 @@ __all__ = [
     "LockManagerOperations",
     "Mount",
     "Path",
+    "Refusal",
     "SuperBlock",
     "SuperOperations",
     "XattrHandler",

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from vfsim.block.disk import RamDisk
 from vfsim.checks import tables
 from vfsim.explore.coverage import Coverage, interleaving_lines, lock_lines, order_lines
 from vfsim.explore.execute import MAX_STEPS, execute
@@ -30,14 +29,16 @@ from vfsim.explore.strategies import searcher_of
 from vfsim.explore.strategies.replay import Replay
 from vfsim.explore.watch import Watch
 from vfsim.fs.kernel import Kernel
-from vfsim.sim.errors import Violation
-from vfsim.testing.conformance import (
-    Capabilities,
-    KernelGround,
-    assertions,
-    probe,
-    run_assertion,
+from vfsim.fs.refusal import Refusal, refusal_of
+from vfsim.testing import alone
+from vfsim.testing.alone import (
+    CONFORMANCE,
+    REFUSAL,
+    ConformanceProgram,
+    MountProgram,
+    RefusalProgram,
 )
+from vfsim.testing.conformance import Capabilities, KernelGround, assertions, probe
 from vfsim.testing.scenario import ScenarioProgram
 from vfsim.testing.scenarios import library
 
@@ -48,15 +49,12 @@ if TYPE_CHECKING:
     from vfsim.explore.program import Program
     from vfsim.explore.token import Option
     from vfsim.fs.operations import FileSystemType
-    from vfsim.sim.trace import Trace
+    from vfsim.sim.errors import Violation
     from vfsim.testing.conformance import Assertion
     from vfsim.testing.scenario import Scenario
 
 SCHEDULES = 200
 """Distinct schedules per scenario."""
-
-CONFORMANCE = "conformance:"
-"""How a token names an assertion of the conformance suite."""
 
 _PER_DISTINCT = 4  # schedules run at most, for each distinct one that is wanted
 _MAX_FAILING = 20  # failing schedules after which a scenario is left
@@ -82,6 +80,7 @@ class Subject:
     mount_options: str = ""
     faults: str = ""
     audit: bool = False
+    _caps: Capabilities | None = attrs.field(default=None, init=False, eq=False)
 
     @property
     def blamed(self) -> str:
@@ -102,8 +101,10 @@ class Subject:
 
     def probe(self) -> Capabilities:
         """What the filesystem can do; its mistakes are for the suite to find."""
-        args = (self.filesystem, self.device, self.mount_options)
-        return probe(KernelGround(*args, checks=False))
+        if self._caps is None:
+            args = (self.filesystem, self.device, self.mount_options)
+            self._caps = probe(KernelGround(*args, checks=False))
+        return self._caps
 
     def program(self, name: str) -> Program:
         """What a token runs that names this scenario.
@@ -113,10 +114,10 @@ class Subject:
         """
         if name == "mount":
             return MountProgram(self)
-        if name.startswith(CONFORMANCE):
-            for assertion in assertions():
-                if CONFORMANCE + assertion.id == name:
-                    return ConformanceProgram(self, assertion, self.probe())
+        for assertion in assertions() if name.startswith((CONFORMANCE, REFUSAL)) else ():
+            program = alone.named(self, name, assertion)
+            if program is not None:
+                return program
         for scenario in library():
             if scenario.__name__ == name:
                 return self.scenario(scenario)
@@ -144,7 +145,8 @@ class Checked:
         seed: of the search.
         races: whether races were looked for.
         failures: one per signature.
-        passed, failed, skipped: assertions of the conformance suite; ``lacking``: why, by count.
+        passed, failed, skipped: assertions of the conformance suite.
+        declared: those that came to a call which is refused by design, by the declaration.
         explorations: one per scenario.
         left_out: scenarios that need what the filesystem does not have.
         coverage: methods called, cells checked, and what the schedules showed.
@@ -159,6 +161,7 @@ class Checked:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    declared: dict[Refusal, list[str]] = attrs.Factory(dict)
     explorations: list[Exploration] = attrs.Factory(list)
     left_out: list[str] = attrs.Factory(list)
     coverage: dict[str, Any] = attrs.Factory(dict)
@@ -265,6 +268,7 @@ def check(
     progress = progress or Progress()
     tables.reset()
     result = Checked(subject, seed, races, list(first))
+    result.declared = {refusal: [] for refusal in subject.filesystem.refuses}
     suite = list(assertions())
     scenarios = library()
     progress.begin(len(suite) + schedules * len(scenarios))
@@ -280,7 +284,8 @@ def check(
             work = _Work(subject, chosen, schedules, strategy, seed, known, races, campaigns or {})
             _concurrency(result, work, jobs, watch, progress)
         parts = [e.coverage for e in result.explorations]
-        result.coverage = {**tables.record(), **_together(parts).as_dict()}
+        refused = {str(refusal): found for refusal, found in result.declared.items()}
+        result.coverage = {**tables.record(), **_together(parts).as_dict(), "refused": refused}
         if shrink:
             progress.at("shrinking")
             _shrink(result, len(first), jobs, watch)
@@ -326,11 +331,26 @@ def _conformance(
         progress.at(f"conformance: {assertion.area}")
         if assertion.why_not(caps):
             result.skipped += 1
-        elif _run_alone(result, ConformanceProgram(result.subject, assertion, caps), watch):
-            result.failed += 1
         else:
-            result.passed += 1
+            _ask(result, assertion, caps, watch)
         progress.advance(1)
+
+
+def _ask(result: Checked, assertion: Assertion, caps: Capabilities, watch: Watch) -> None:
+    """One assertion; and whether a call in it that is refused by design has no effect."""
+    program = ConformanceProgram(result.subject, assertion, caps)
+    if _run_alone(result, program, watch):
+        result.failed += 1
+        return
+    refusal = program.result.refusal if program.result is not None else None
+    if refusal is None:
+        result.passed += 1
+        return
+    call = RefusalProgram(result.subject, assertion, caps, program.calls - 1)
+    if _run_alone(result, call, watch):
+        result.failed += 1
+    else:
+        result.declared[refusal].append(assertion.id)
 
 
 def _run_alone(result: Checked, program: Program, watch: Watch) -> list[Violation]:
@@ -368,18 +388,25 @@ def _chosen(
 
 
 def _fits(program: ScenarioProgram) -> bool:
-    """Whether the filesystem has room for what the scenario begins with."""
+    """Whether the filesystem has room for what the scenario begins with, and does not refuse it."""
     kernel = Kernel()
     try:
         program.mount(kernel)
         kernel.call(program.scenario().setup)
     except OSError as error:
-        return error.errno not in (ENOSPC, EFBIG, EDQUOT)
+        return error.errno not in (ENOSPC, EFBIG, EDQUOT) and not _by_design(program, error)
     except Exception:
         return True  # something is wrong: let the scenario find out what
     finally:
         kernel.machine.bury()
     return True
+
+
+def _by_design(program: ScenarioProgram, error: OSError) -> bool:
+    """Whether the filesystem declares to refuse a call that may make what is there before."""
+    calls = ("open", "write", "close", "mkdir", "symlink", "link")
+    refuses = program.filesystem.refuses
+    return any(refusal_of(refuses, call, error.errno or 0) for call in calls)
 
 
 @attrs.define
@@ -422,106 +449,25 @@ def _concurrency(result: Checked, work: _Work, jobs: int, watch: Watch, progress
 
 
 def _shrink(result: Checked, known: int, jobs: int, watch: Watch) -> None:
-    """Make the failures that have an interleaving smaller, as many as anybody reads.
+    """Make the failures of scenarios and assertions smaller, as many as anybody reads.
 
     Args:
         known: so many at the beginning were replayed, and are as small as they were kept.
     """
-    scenarios = {s.__name__: s for s in library()}
+    scenarios = {s.__name__ for s in library()}
     fresh = range(known, len(result.failures))
-    at = [i for i in fresh if result.failures[i].scenario in scenarios][:_SHRUNK]
+    at = [
+        i
+        for i in fresh
+        if (name := result.failures[i].scenario) in scenarios or name.startswith(CONFORMANCE)
+    ][:_SHRUNK]
 
     def smaller(number: int, watch: Watch) -> Failure:
         failure = result.failures[at[number]]
-        return shrunk(failure, result.subject.scenario(scenarios[failure.scenario]), watch)
+        return shrunk(failure, result.subject.program(failure.scenario), watch)
 
     for i, failure in zip(at, in_order(smaller, len(at), jobs, watch), strict=False):
         result.failures[i] = failure
-
-
-# -- programs that run once ------------------------------------------------------------------------
-
-
-class _Alone:
-    """A program without concurrency."""
-
-    def __init__(self, subject: Subject, name: str) -> None:
-        self.subject = subject
-        self.name = name
-        self.target = subject.target
-        self.options = subject.options
-        self.blamed = subject.blamed
-
-    def kernel(self, trace: Trace | None, max_steps: int) -> Kernel:
-        """A kernel that has just started."""
-        return Kernel(trace=trace, max_steps=max_steps)
-
-
-class MountProgram(_Alone):
-    """Mount and umount, nothing else: what must work before anything else can be asked."""
-
-    def __init__(self, subject: Subject) -> None:
-        super().__init__(subject, "mount")
-
-    def world(self, trace: Trace | None, max_steps: int) -> _MountWorld:
-        """A kernel with nothing on it."""
-        return _MountWorld(self.kernel(trace, max_steps), self.subject)
-
-
-class _MountWorld:
-    def __init__(self, kernel: Kernel, subject: Subject) -> None:
-        self.kernel = kernel
-        self.machine = kernel.machine
-        self.subject = subject
-
-    def set_up(self) -> None:
-        s = self.subject
-        disk = RamDisk(sectors=s.device) if s.device is not None else None
-        self.kernel.mount(s.filesystem, "/", device=disk, options=s.mount_options)
-
-    def check(self) -> None:
-        """Nothing was done."""
-
-    def close(self) -> None:
-        self.kernel.close()
-
-
-class ConformanceProgram(_Alone):
-    """One assertion of the conformance suite."""
-
-    def __init__(self, subject: Subject, assertion: Assertion, caps: Capabilities) -> None:
-        super().__init__(subject, CONFORMANCE + assertion.id)
-        self.assertion = assertion
-        self.caps = caps
-
-    def world(self, trace: Trace | None, max_steps: int) -> _ConformanceWorld:
-        """A kernel with nothing on it."""
-        return _ConformanceWorld(self.kernel(trace, max_steps), self)
-
-
-class _ConformanceWorld:
-    def __init__(self, kernel: Kernel, program: ConformanceProgram) -> None:
-        self.kernel = kernel
-        self.machine = kernel.machine
-        self.program = program
-
-    def set_up(self) -> None:
-        """The ground mounts."""
-
-    def check(self) -> None:
-        program, s = self.program, self.program.subject
-        ground = KernelGround(s.filesystem, s.device, s.mount_options, self.kernel)
-        result = run_assertion(program.assertion, ground, program.caps)
-        if not result.ok and not self.machine.violations:
-            self.machine.violation(
-                Violation(
-                    f"conformance.{result.id}", "wrong result", program.blamed, "", result.message,
-                    "", tuple(f"  {line}" for line in result.transcript),
-                )
-            )  # fmt: skip
-
-    def close(self) -> None:
-        self.kernel.close()
 
 
 def scenario_names() -> list[str]:

@@ -320,7 +320,7 @@ class _Search:
             if i in begun:
                 yield i, begun[i]
             elif not self.before[i] & ~done:
-                yield i, start(operation.call)
+                yield i, start(operation.call, operation.outcome, self.tree.traits)
 
     def _advance(self, tree: Tree, i: int, then: Then) -> tuple[Tree, Then | Outcome]:
         """One step of a call, or all of them if calls are atomic.

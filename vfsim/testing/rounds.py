@@ -133,6 +133,7 @@ def traits(caps: Capabilities) -> Traits:
         fsync_dir="fsync_dir" in caps.has,
         nlink="dir_nlink" in caps.has,
         owners="owners" in caps.has,
+        refuses=caps.refuses,
     )
 
 

@@ -336,7 +336,11 @@ def as_small(program: Program, options: Mapping[str, Option]) -> Program:
         LookupError: there is no such part.
     """
     parts = str(options.get(LEFT_OUT) or "").split()
-    return program.without(*parts) if isinstance(program, ScenarioProgram) else program
+    without = getattr(program, "without", None)
+    if not parts or without is None:
+        return program
+    less: Program = without(*parts)
+    return less
 
 
 class ScenarioWorld:

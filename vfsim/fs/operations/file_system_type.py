@@ -27,6 +27,7 @@ from vfsim.checks.rules import (
     row,
     watch,
 )
+from vfsim.fs.refusal import Refusal, checked
 from vfsim.sim.errors import ENODEV
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class FileSystemType(Operations):
         name: what mount(2) and /proc/filesystems call it.
         device: a disk to make and mount it on, or None for one in memory.
         fs_flags: FS_* flags (see `vfsim.fs.super`).
+        refuses: which system calls fail by design, and with what (see `vfsim.fs.refusal`).
     """
 
     table = "file_system_type"
@@ -78,6 +80,11 @@ class FileSystemType(Operations):
     name: str = ""
     device: RamDisk | None = None
     fs_flags: int = 0
+    refuses: tuple[Refusal, ...] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        checked(cls, cls.refuses)
 
     @classmethod
     def mkfs(cls, device: RamDisk) -> None:

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -40,6 +41,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vfsim.fs.refusal import Refusal
     from vfsim.testing.conformance.ground import Ground
     from vfsim.testing.conformance.syscalls import SystemCalls
 
@@ -68,6 +70,7 @@ class Capabilities:
         name_max: the longest name in bytes.
         max_size: the largest file the suite may make, in bytes.
         max_files: how many files it may make, up to 64.
+        refuses: what it declares to refuse.
     """
 
     has: frozenset[str]
@@ -75,6 +78,7 @@ class Capabilities:
     name_max: int = 255
     max_size: int = 1 << 20
     max_files: int = _MANY_FILES
+    refuses: tuple[Refusal, ...] = ()
 
     @classmethod
     def everything(cls) -> Capabilities:
@@ -98,7 +102,7 @@ def probe(ground: Ground) -> Capabilities:
 
     A probe that fails is no finding; the suite has an assertion for whatever must not fail.
     """
-    caps = Capabilities(has=ground.methods())
+    caps = Capabilities(has=ground.methods(), refuses=ground.refusals())
     caps = attrs.evolve(caps, writable=ground.writable())
     if not caps.writable:
         return caps
@@ -106,7 +110,7 @@ def probe(ground: Ground) -> Capabilities:
         caps = attrs.evolve(
             caps,
             name_max=_measure(ground, _longest_name, 255),
-            max_size=_measure(ground, _largest_file, _SIZES[-1]) if "write" in caps.has else 0,
+            max_size=_largest_file(ground) if "write" in caps.has else 0,
             max_files=_measure(ground, _most_files, 1),
         )
     facts = {f for f, needs, test in _FACTS if needs <= caps.has and _holds(ground, test)}
@@ -153,21 +157,26 @@ def _longest_name(sys: SystemCalls) -> int:
     return low
 
 
-def _largest_file(sys: SystemCalls) -> int:
+def _largest_file(ground: Ground) -> int:
     for size in _SIZES:
-        fd = _make(sys, "/f")
-        try:
-            done = 0
-            while done < size:
-                done += sys.write(fd, b"x" * min(size - done, 1 << 16)) or size
-            return size
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EFBIG):
-                return _SIZES[-1]
-        finally:
-            sys.close(fd)
-            sys.truncate("/f", 0)
+        written = _measure(ground, partial(_write, size=size), _SIZES[-1])
+        if written:
+            return written
     return 0
+
+
+def _write(sys: SystemCalls, size: int) -> int:
+    """The size, if a file can be that large, else 0."""
+    fd = _make(sys, "/f")
+    done = 0
+    try:
+        while done < size:
+            done += sys.write(fd, b"x" * min(size - done, 1 << 16)) or size
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG):
+            raise
+        return 0
+    return size
 
 
 def _most_files(sys: SystemCalls) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from vfsim.fs.refusal import Refusal
     from vfsim.testing.conformance.syscalls import SystemCalls
 
     Step = tuple[Callable[[SystemCalls], None], bool]
@@ -30,6 +31,9 @@ class Ground(Protocol):
 
     def writable(self) -> bool:
         """Whether it can be mounted read-write."""
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """What the filesystem declares to refuse."""
 
     def persistent(self) -> bool:
         """Whether a tree outlives umount, so that a second step finds what the first made."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from vfsim.fs.inode import Inode
     from vfsim.fs.operations import FileSystemType
+    from vfsim.fs.refusal import Refusal
     from vfsim.testing.conformance.ground import Step
     from vfsim.testing.conformance.syscalls import SystemCalls
 
@@ -125,6 +126,10 @@ class KernelGround:
         flags: list[int] = []
         self._look(lambda sys: flags.append(_root().i_sb.s_flags))
         return not flags or not flags[0] & SB_RDONLY
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """What the filesystem declares to refuse."""
+        return self.filesystem.refuses
 
     def persistent(self) -> bool:
         """Whether a tree outlives umount: it does where there is a disk."""

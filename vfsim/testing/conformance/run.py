@@ -13,6 +13,7 @@ from vfsim.testing.conformance.syscalls import Recorder, SystemCalls, errno_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from vfsim.fs.refusal import Refusal
     from vfsim.testing.conformance.ground import Ground, Step
 
 
@@ -22,10 +23,12 @@ class Result:
 
     Attributes:
         id, area, name: the assertion's.
-        status: ``ok``, ``failed`` or ``skipped``.
+        status: ``ok``, ``failed``, ``skipped``, or ``declared``: it came to a call that the
+            filesystem declares to refuse, and that was refused.
         message: one line; why it was skipped, or ``NAME: expected X, got Y``.
         expected, got: the two halves of a failure.
         transcript: the system calls that led to a failure, one line each.
+        refusal: the declaration, if it is ``declared``.
     """
 
     id: str
@@ -36,10 +39,11 @@ class Result:
     expected: str = ""
     got: str = ""
     transcript: tuple[str, ...] = ()
+    refusal: Refusal | None = None
 
     @property
     def ok(self) -> bool:
-        """False only for a failure: what was skipped is no failure."""
+        """False only for a failure: what was skipped or is declared is no failure."""
         return self.status != "failed"
 
     def as_dict(self) -> dict[str, object]:
@@ -62,27 +66,30 @@ class Result:
 class _Outcome:
     """What the step of an assertion left behind; it must not raise inside a simulated task."""
 
-    def __init__(self, assertion: Assertion, caps: Capabilities) -> None:
+    def __init__(self, assertion: Assertion, caps: Capabilities, recorder: Recorder) -> None:
         self.assertion = assertion
         self.caps = caps
+        self.recorder = recorder
         self.failure: Nonconforming | None = None
+        self.refusal: Refusal | None = None
         self.transcript: tuple[str, ...] = ()
         self.finished = 0
 
     def step(self, body: Callable[..., None]) -> Callable[[SystemCalls], None]:
         def run(sys: SystemCalls) -> None:
-            recorder = Recorder(sys)
+            recorder = self.recorder
+            recorder.on(sys)
             seen = cast("SystemCalls", recorder)
             try:
                 body(seen, self.caps) if self._wants_limits(body) else body(seen)
             except Nonconforming as failure:
-                self._failed(failure, recorder)
+                self._failed(failure)
             except OSError as error:
                 unexpected = Nonconforming(
                     f"success of {recorder.last}" if recorder.last else "success",
                     errno_name(error.errno or 0),
                 )
-                self._failed(unexpected, recorder)
+                self._failed(unexpected)
             else:
                 self.finished += 1
 
@@ -91,13 +98,21 @@ class _Outcome:
     def _wants_limits(self, body: Callable[..., None]) -> bool:
         return body is self.assertion.body and self.assertion.wants_limits
 
-    def _failed(self, failure: Nonconforming, recorder: Recorder) -> None:
+    def _failed(self, failure: Nonconforming) -> None:
         if self.failure is None:
-            self.failure, self.transcript = failure, tuple(recorder.transcript)
+            self.failure, self.transcript = failure, tuple(self.recorder.transcript)
+            self.refusal = self.recorder.refusal
 
 
-def run_assertion(assertion: Assertion, ground: Ground, caps: Capabilities) -> Result:
+def run_assertion(
+    assertion: Assertion, ground: Ground, caps: Capabilities, recorder: Recorder | None = None
+) -> Result:
     """Run one assertion on a fresh filesystem, or say why not.
+
+    A failure whose last call was refused, as the filesystem declares, is no failure.
+
+    Args:
+        recorder: what the calls go through, if it shall do more than remember them.
 
     Raises whatever the ground raises, which is about the kernel and not about the answer.
     """
@@ -105,11 +120,14 @@ def run_assertion(assertion: Assertion, ground: Ground, caps: Capabilities) -> R
     reason = assertion.why_not(caps)
     if reason:
         return Result(*about, "skipped", message=reason)
-    outcome = _Outcome(assertion, caps)
+    outcome = _Outcome(assertion, caps, recorder or Recorder(refuses=caps.refuses))
     steps: list[Step] = [(outcome.step(assertion.body), assertion.readonly)]
     if assertion.given is not None:
         steps.insert(0, (outcome.step(assertion.given), False))
     ground.run(steps)
+    if outcome.refusal is not None:
+        message = f"{outcome.transcript[-1]}, by design"
+        return Result(*about, "declared", message, refusal=outcome.refusal)
     if outcome.failure is not None:
         return _failed(assertion, outcome.failure, outcome.transcript)
     if outcome.finished < len(steps):

@@ -5,7 +5,8 @@ can be asked of something else that speaks it: the tests ask the kernel they run
 the suite itself is proved right.
 
 `Recorder` stands between an assertion and the one who answers.  It keeps every call with its
-result, in strace's manner, so that a failure can show what led to it.
+result, in strace's manner, so that a failure can show what led to it, and can leave calls out, to
+find those that a failure does not need.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, Protocol
 
+import attrs
+
+from vfsim.fs.refusal import Refusal, refusal_of
 from vfsim.fs.strace import call_text, short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 
 class StatResult(Protocol):
@@ -107,33 +111,84 @@ def errno_name(code: int) -> str:
     return f"{errno.errorcode.get(code, 'errno')} ({code})" if code else "success"
 
 
+@attrs.frozen
+class Answer:
+    """What a call came to: a value, or an error."""
+
+    value: object = None
+    error: OSError | None = None
+
+    def give(self) -> object:
+        """The value, returned; or the error, raised."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return errno_name(self.error.errno or 0)
+        return "ok" if self.value is None else short(self.value)
+
+
 class Recorder:
     """Passes calls on and remembers them.
 
+    Args:
+        sys: who answers; `on` says so later.
+        refuses: what the filesystem declares to refuse.
+        left_out: calls that are not made, by their number, and what they answer instead.
+
     Attributes:
-        transcript: one line a call, in order: ``mkdir('/d') = ok``.
+        transcript: one line a call that was made, in order: ``mkdir('/d') = ok``.
+        answers: of all calls, left out ones included.
         last: the text of the latest call, "" before the first.
+        refusal: the declaration under which the latest call failed, if it did.
     """
 
-    def __init__(self, sys: object) -> None:
+    def __init__(
+        self,
+        sys: object = None,
+        refuses: tuple[Refusal, ...] = (),
+        left_out: Mapping[int, Answer] | None = None,
+    ) -> None:
         self._sys = sys
+        self._refuses = refuses
+        self._left_out = left_out or {}
         self.transcript: list[str] = []
+        self.answers: list[Answer] = []
         self.last = ""
+        self.refusal: Refusal | None = None
+
+    def on(self, sys: object) -> None:
+        """Never sleeps.  From now on somebody else answers: the filesystem is mounted anew."""
+        if self.transcript:
+            self.transcript.append("-- another mount --")
+        self._sys = sys
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._sys, name)
 
         def call(*args: object) -> object:
-            text = self.last = call_text(name, args)
-            try:
-                result = method(*args)
-            except OSError as error:
-                self.transcript.append(f"{text} = {errno_name(error.errno or 0)}")
-                raise
-            except BaseException as error:
-                self.transcript.append(f"{text} = {type(error).__name__}")
-                raise
-            self.transcript.append(f"{text} = {'ok' if result is None else short(result)}")
-            return result
+            self.last = call_text(name, args)
+            self.refusal = None
+            answer = self._left_out.get(len(self.answers))
+            if answer is None:
+                answer = self.make(name, method, args)
+            self.answers.append(answer)
+            return answer.give()
 
         return call
+
+    def make(self, name: str, method: Callable[..., object], args: tuple[object, ...]) -> Answer:
+        """Sleeps.  Make a call, and write it down."""
+        text = self.last
+        try:
+            answer = Answer(method(*args))
+        except OSError as error:
+            answer = Answer(error=error)
+            self.refusal = refusal_of(self._refuses, name, error.errno or 0)
+        except BaseException as error:
+            self.transcript.append(f"{text} = {type(error).__name__}")
+            raise
+        self.transcript.append(f"{text} = {answer}")
+        return answer

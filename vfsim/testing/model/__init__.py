@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vfsim.fs.refusal import refusal_of
 from vfsim.fs.strace import call_text
 from vfsim.testing.model import files, names
 from vfsim.testing.model.files import ANY, fill
@@ -108,8 +109,11 @@ def step(tree: Tree, who: Who, then: Then) -> tuple[Tree, Then | Outcome]:
         return tree.copy(), Outcome(refused.errno)
 
 
-def start(call: Call) -> Then:
+def start(call: Call, seen: Outcome | None = None, traits: Traits | None = None) -> Then:
     """The first step of a call.
+
+    Args:
+        seen: what was observed, if anything: a refusal that ``traits`` declare is believed.
 
     Raises:
         ValueError: the model does not know it.
@@ -118,7 +122,14 @@ def start(call: Call) -> Then:
 
     if call.name not in BEGIN:
         raise ValueError(f"the model knows no {call.name}(); it knows {', '.join(sorted(BEGIN))}")
+    if seen and traits and refusal_of(traits.refuses, call.name, seen.errno):
+        return Then(_refuse, (seen.errno,))
     return Then(BEGIN[call.name], call.args)
+
+
+def _refuse(tree: Tree, who: Who, code: int) -> Outcome:
+    """The call was refused by design: nothing happens."""
+    return Outcome(code)
 
 
 class Model:
@@ -140,11 +151,12 @@ class Model:
 
         Args:
             process: who makes it; each has its own descriptors, directory, umask and ids.
-            seen: what was observed, if anything: a lack of room or a short write is believed.
+            seen: what was observed, if anything: a lack of room, a short write or a refusal by
+                design is believed.
         """
         self.last_id += 1
         who = Who(process, self.last_id, seen)
-        then: Then | Outcome = start(call)
+        then: Then | Outcome = start(call, seen, self.tree.traits)
         while not isinstance(then, Outcome):
             self.tree, then = step(self.tree, who, then)
         return then
@@ -273,13 +285,14 @@ def _content(sys: SystemCalls, path: str, what: str) -> bytes | str:
         return sys.readlink(path)
     if what != FILE:
         return ""
-    fd = sys.open(path, os.O_RDONLY)
     try:
-        return _all(sys, fd)
+        fd = sys.open(path, os.O_RDONLY)
+        try:
+            return _all(sys, fd)
+        finally:
+            sys.close(fd)
     except OSError as error:
         return f"unreadable: {errno.errorcode.get(error.errno or 0)}"
-    finally:
-        sys.close(fd)
 
 
 def _all(sys: SystemCalls, fd: int) -> bytes:

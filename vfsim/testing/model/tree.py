@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import attrs
 
+from vfsim.fs.refusal import Refusal
 from vfsim.testing.scenario import Outcome
 
 ROOT = 1
@@ -85,6 +86,7 @@ class Traits:
         fsync, fsync_dir: it can fsync files, directories (else EINVAL).
         nlink, owners: it keeps the links of directories, the owner of a new file: what is not
             kept is not compared.
+        refuses: what it declares to refuse: if it does so, that is right, and changes nothing.
     """
 
     name_max: int = 255
@@ -93,6 +95,7 @@ class Traits:
     fsync_dir: bool = True
     nlink: bool = True
     owners: bool = True
+    refuses: tuple[Refusal, ...] = ()
 
 
 class Tree:

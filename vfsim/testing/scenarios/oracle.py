@@ -176,13 +176,14 @@ def _content(sys: Sys, path: str, what: str, size: int) -> str:
         return f" → {sys.readlink(path)}"
     if what != "file":
         return ""
-    fd = sys.open(path)
     try:
-        data = sys.read(fd, size + PAGE)
+        fd = sys.open(path)
+        try:
+            data = sys.read(fd, size + PAGE)
+        finally:
+            sys.close(fd)
     except OSError as error:
         return f" unreadable: {errorcode.get(error.errno or 0)}"
-    finally:
-        sys.close(fd)
     wrong = "" if len(data) == size else f" (st_size {size})"
     return f" {runs(data)}{wrong}"
 
