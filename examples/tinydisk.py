@@ -20,6 +20,7 @@ from stat import S_IFDIR, S_IFREG
 from typing import Any
 
 from vfsim import block, fs, mm
+from vfsim.filesystems.blockfs import BlockAddressSpaceOperations, BlockFileInodeOperations
 from vfsim.filesystems.libfs import SimpleDirOperations, SimpleFileOperations, touch
 from vfsim.fs import Dentry, File, Inode, SuperBlock
 from vfsim.sim.errors import EINVAL, ENAMETOOLONG, ENOSPC
@@ -53,22 +54,23 @@ def set_name(dir: Inode, inode: Inode, name: str) -> None:
     mm.mark_inode_dirty(dir)
 
 
-def set_size(inode: Inode, size: int) -> None:
-    """Sleeps.  Let a file end there.  Blocks behind the end become holes."""
-    mm.truncate_setsize(inode, size)
-    inode.i_private &= (1 << -(-size // BLOCK)) - 1
-    inode.i_blocks = inode.i_private.bit_count() * BLOCK // 512
-    mm.mark_inode_dirty(inode)
+class TinyPages(BlockAddressSpaceOperations):
+    """How pages come from the disk and get there is borrowed; where their blocks are is ours."""
 
+    def get_block(self, inode: Inode, iblock: int, create: bool) -> int | None:
+        """Where a file's block is on the disk; None for a hole, unless we shall fill it."""
+        if create:  # the kernel got None before, so it knows that the block is new, and clears it
+            inode.i_private |= 1 << iblock
+            inode.i_blocks += BLOCK // 512
+            mm.mark_inode_dirty(inode)
+        found = 1 + FILES.index(inode.i_ino) * EXTENT + iblock
+        return found if inode.i_private & 1 << iblock else None
 
-def get_block(inode: Inode, iblock: int, create: bool) -> int | None:
-    """Sleeps.  Where a file's block is on the disk; None for a hole, unless we shall fill it."""
-    if create:  # the kernel got None before, so it knows that the block is new, and clears it
-        inode.i_private |= 1 << iblock
-        inode.i_blocks += BLOCK // 512
+    def truncate_blocks(self, inode: Inode) -> None:
+        """What is behind the end of the file becomes holes."""
+        inode.i_private &= (1 << -(-inode.i_size // BLOCK)) - 1
+        inode.i_blocks = inode.i_private.bit_count() * BLOCK // 512
         mm.mark_inode_dirty(inode)
-    found = 1 + FILES.index(inode.i_ino) * EXTENT + iblock
-    return found if inode.i_private & 1 << iblock else None
 
 
 def tiny_iget(sb: SuperBlock, ino: int) -> Inode:
@@ -77,7 +79,7 @@ def tiny_iget(sb: SuperBlock, ino: int) -> Inode:
     if inode.i_state & fs.I_NEW:
         for number in NUMBERS:
             setattr(inode, number, getattr(table(sb)[ino], number))
-        inode.i_op = TinyDir() if ino == ROOT else TinyFile()
+        inode.i_op = TinyDir() if ino == ROOT else BlockFileInodeOperations()
         inode.i_fop = TinyOpenDir() if ino == ROOT else TinyOpenFile()
         inode.i_mapping.a_ops = TinyPages()
         fs.unlock_new_inode(inode)
@@ -145,33 +147,20 @@ class TinyDir(fs.InodeOperations):
         set_name(new_dir, fs.d_inode(old_dentry), new_dentry.d_name)
 
 
-class TinyFile(fs.InodeOperations):
-    """A file by its name."""
+class TinyOpen(fs.FileOperations):
+    """What an open file and the open directory have in common."""
 
-    def setattr(self, dentry: Dentry, attr: fs.IAttr) -> None:
-        inode = fs.d_inode(dentry)
-        fs.setattr_prepare(dentry, attr)
-        if attr.ia_valid & fs.ATTR_SIZE:
-            mm.block_truncate_page(inode.i_mapping, attr.ia_size, get_block)
-            set_size(inode, attr.ia_size)
-        fs.setattr_copy(inode, attr)
-        mm.mark_inode_dirty(inode)
+    def fsync(self, file: File, start: int, end: int, datasync: bool) -> None:
+        mm.generic_file_fsync(file, start, end, datasync)
+        block.sync_dirty_buffer(file.f_inode.i_sb.s_fs_info)  # the names
 
 
-class TinyOpenFile(SimpleFileOperations):
+class TinyOpenFile(TinyOpen, SimpleFileOperations):
     """A file that somebody has open.  How it is read and written in its pages is borrowed."""
 
-    def fsync(self, file: File, start: int, end: int, datasync: bool) -> None:
-        mm.generic_file_fsync(file, start, end, datasync)
-        block.sync_dirty_buffer(file.f_inode.i_sb.s_fs_info)  # the names
 
-
-class TinyOpenDir(SimpleDirOperations):
+class TinyOpenDir(TinyOpen, SimpleDirOperations):
     """The open directory.  Positions 0 and 1 are "." and ".."; then come the numbers of files."""
-
-    def fsync(self, file: File, start: int, end: int, datasync: bool) -> None:
-        mm.generic_file_fsync(file, start, end, datasync)
-        block.sync_dirty_buffer(file.f_inode.i_sb.s_fs_info)  # the names
 
     def iterate(self, file: File, ctx: fs.DirContext) -> None:
         while ctx.emit_dots(file) and ctx.pos in FILES:
@@ -179,33 +168,6 @@ class TinyOpenDir(SimpleDirOperations):
             if name and not ctx.emit(name, ctx.pos, S_IFREG >> 12):
                 return
             ctx.pos += 1
-
-
-class TinyPages(mm.AddressSpaceOperations):
-    """How pages come from the disk and get there.  A write that fails leaves no blocks behind."""
-
-    def readpage(self, file: File | None, page: mm.Page) -> None:
-        mm.block_read_full_page(page, get_block)
-
-    def writepage(self, page: mm.Page, wbc: mm.WritebackControl) -> int:
-        return mm.block_write_full_page(page, get_block, wbc)
-
-    def write_begin(
-        self, file: File | None, mapping: mm.AddressSpace, pos: int, len: int, flags: int
-    ) -> tuple[mm.Page, Any]:
-        try:
-            return mm.block_write_begin(mapping, pos, len, flags, get_block), None
-        except OSError:
-            set_size(mapping.host, mapping.host.i_size)
-            raise
-
-    def write_end(
-        self, file: Any, mapping: Any, pos: int, len: int, copied: int, page: mm.Page, fsdata: Any
-    ) -> int:
-        copied = mm.generic_write_end(file, mapping, pos, len, copied, page, fsdata)
-        if copied < len:
-            set_size(mapping.host, mapping.host.i_size)
-        return copied
 
 
 class TinyDisk(fs.FileSystemType):

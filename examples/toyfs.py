@@ -2,11 +2,8 @@
 
 * An *inode* is a file or a directory.  On its ``i_private`` we hang our data: a directory gets a
   dict from names to inodes, a file gets its bytes.
-* A *dentry* is a name that somebody asks about: ``d_name``, and the inode ``d_inode`` it leads to.
+* A *dentry* is a name that somebody asks about, and the inode it leads to.
 * A *superblock* (``sb``) is one mounted filesystem.
-* A *reference* keeps an inode in memory: ``ihold`` takes one, ``iput`` puts one.  Each entry of our
-  dicts has one; so has each dentry, which `d_instantiate` and `d_splice_alias` take over from us.
-* A *link* is a name that an inode has: ``i_nlink`` counts them, and in a directory "." and "..".
 
 Who locks what?  The kernel locks a directory (``i_rwsem``) before it asks us about its names, so
 our dicts need no lock.  A file is our own business: whoever writes it locks it, and whoever reads
@@ -19,61 +16,19 @@ import os
 from stat import S_IFDIR, S_IFREG, S_ISDIR
 
 from vfsim import fs
-from vfsim.filesystems.libfs import MemoryFileOperations, MemoryFileSystem, emit_names, simple_inode
-from vfsim.fs import Dentry, File, Inode
-from vfsim.sim.errors import EFBIG, EINVAL, ENOTEMPTY
+from vfsim.filesystems import libfs
+from vfsim.fs import Dentry, File, Inode, SuperBlock
+from vfsim.sim.errors import EFBIG
 
 
-class ToyDir(fs.InodeOperations):
-    """The names in a directory.  The kernel has locked it whenever it calls one of these."""
-
-    def lookup(self, dir: Inode, dentry: Dentry, flags: int) -> Dentry | None:
-        inode = dir.i_private.get(dentry.d_name)
-        if inode is not None:
-            fs.ihold(inode)  # for the dentry
-        return fs.d_splice_alias(inode, dentry)
+class ToyDir(libfs.MemoryDirInodeOperations):
+    """The names in a directory.  Finding, removing and renaming them in the dict is borrowed."""
 
     def create(self, dir: Inode, dentry: Dentry, mode: int, excl: bool) -> None:
-        self.enter(dir, dentry, toy_file(dir.i_sb, dir, mode))
+        self.enter(dir, dentry, toy_inode(dir.i_sb, dir, S_IFREG | mode))
 
     def mkdir(self, dir: Inode, dentry: Dentry, mode: int) -> None:
-        self.enter(dir, dentry, toy_dir(dir.i_sb, dir, mode))
-        fs.inc_nlink(dir)  # the new directory's ".."
-
-    def enter(self, dir: Inode, dentry: Dentry, inode: Inode) -> None:
-        """Write the name of a new inode into a directory."""
-        fs.ihold(inode)  # for our dict
-        dir.i_private[dentry.d_name] = inode
-        dir.i_mtime = dir.i_ctime = inode.i_ctime
-        fs.d_instantiate(dentry, inode)
-
-    def unlink(self, dir: Inode, dentry: Dentry) -> None:
-        inode = dir.i_private.pop(dentry.d_name)
-        dir.i_mtime = dir.i_ctime = inode.i_ctime = fs.current_time(dir)
-        fs.drop_nlink(inode)
-        fs.iput(inode)  # our dict's; whoever has it open still has his own
-
-    def rmdir(self, dir: Inode, dentry: Dentry) -> None:
-        if fs.d_inode(dentry).i_private:
-            raise ENOTEMPTY()
-        fs.drop_nlink(fs.d_inode(dentry))  # its "."
-        fs.drop_nlink(dir)  # its ".."
-        self.unlink(dir, dentry)
-
-    def rename(
-        self, old_dir: Inode, old_dentry: Dentry, new_dir: Inode, new_dentry: Dentry, flags: int
-    ) -> None:
-        if flags & ~fs.RENAME_NOREPLACE:
-            raise EINVAL()
-        if new_dentry.d_inode is not None:  # it is replaced
-            remove = self.rmdir if S_ISDIR(new_dentry.d_inode.i_mode) else self.unlink
-            remove(new_dir, new_dentry)
-        inode = new_dir.i_private[new_dentry.d_name] = old_dir.i_private.pop(old_dentry.d_name)
-        if S_ISDIR(inode.i_mode):  # its ".." moves along
-            fs.drop_nlink(old_dir)
-            fs.inc_nlink(new_dir)
-        for dir in old_dir, new_dir:
-            dir.i_mtime = dir.i_ctime = inode.i_ctime = fs.current_time(dir)
+        self.enter(dir, dentry, toy_inode(dir.i_sb, dir, S_IFDIR | mode))
 
 
 class ToyFile(fs.InodeOperations):
@@ -84,7 +39,7 @@ class ToyFile(fs.InodeOperations):
         inode.i_private = inode.i_private[: inode.i_size].ljust(inode.i_size, b"\0")
 
 
-class ToyOpenFile(MemoryFileOperations):
+class ToyOpenFile(libfs.MemoryFileOperations):
     """A file that somebody has open."""
 
     def read(self, file: File, count: int, pos: int) -> bytes:
@@ -108,35 +63,18 @@ class ToyOpenFile(MemoryFileOperations):
         return len(data)
 
 
-class ToyOpenDir(MemoryFileOperations):
-    """A directory that somebody has open, to list it.  The kernel has locked it."""
-
-    def iterate(self, file: File, ctx: fs.DirContext) -> None:
-        emit_names(file, ctx, file.f_inode.i_private)
-
-
-def toy_file(sb: fs.SuperBlock, dir: Inode, mode: int) -> Inode:
-    """A new file, with a reference for the caller."""
-    return simple_inode(sb, dir, S_IFREG | mode, ToyFile(), ToyOpenFile(), b"")
+def toy_inode(sb: SuperBlock, dir: Inode | None, mode: int) -> Inode:
+    """A new directory or file, with a reference for the caller."""
+    if S_ISDIR(mode):
+        return libfs.simple_inode(sb, dir, mode, ToyDir(), libfs.MemoryDirOperations(), {})
+    return libfs.simple_inode(sb, dir, mode, ToyFile(), ToyOpenFile(), b"")
 
 
-def toy_dir(sb: fs.SuperBlock, dir: Inode | None, mode: int) -> Inode:
-    """A new directory, with a reference for the caller."""
-    return simple_inode(sb, dir, S_IFDIR | mode, ToyDir(), ToyOpenDir(), {})
-
-
-class ToyFS(MemoryFileSystem):
-    """The filesystem type: how it is mounted, and unmounted."""
+class ToyFS(libfs.MemoryFileSystem):
+    """The filesystem type: how it is mounted.  Umount needs nothing special."""
 
     name = "toyfs"
 
-    def fill_super(self, sb: fs.SuperBlock, data: str) -> None:
+    def fill_super(self, sb: SuperBlock, data: str) -> None:
         sb.s_maxbytes = 1 << 20  # files are small here
-        sb.s_root = fs.d_make_root(toy_dir(sb, None, 0o755))
-
-    def kill_sb(self, sb: fs.SuperBlock) -> None:
-        """Put the references of all our dicts, and let the kernel do the rest."""
-        dirs = [inode for inode in sb.s_inodes if S_ISDIR(inode.i_mode)]
-        for inode in [entry for dir in dirs for entry in dir.i_private.values()]:
-            fs.iput(inode)
-        super().kill_sb(sb)
+        sb.s_root = fs.d_make_root(toy_inode(sb, None, S_IFDIR | 0o755))

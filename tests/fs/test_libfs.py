@@ -5,17 +5,30 @@ both.
 from __future__ import annotations
 
 import os
-from stat import S_IFDIR, S_IFIFO, S_IMODE
+from stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IMODE, S_ISDIR, S_ISLNK
 from typing import Any
 
 import pytest
 
 from tests.fs.worlds import superblock
-from vfsim.filesystems.libfs import page_symlink, simple_empty, simple_positive
+from vfsim.filesystems.blockfs import BlockAddressSpaceOperations
+from vfsim.filesystems.libfs import (
+    MemoryDirInodeOperations,
+    MemoryDirOperations,
+    MemoryFileOperations,
+    MemoryFileSystem,
+    SimpleSymlinkInodeOperations,
+    page_symlink,
+    simple_empty,
+    simple_inode,
+    simple_positive,
+)
 from vfsim.filesystems.ramfs import RamFS, parse_options, ramfs_get_inode
-from vfsim.fs.dcache import d_lookup, dput
-from vfsim.fs.inode import iput
+from vfsim.fs.dcache import Dentry, d_inode, d_lookup, d_make_root, dput
+from vfsim.fs.inode import Inode, ihold, inc_nlink, iput
 from vfsim.fs.kernel import Kernel
+from vfsim.fs.operations import InodeOperations
+from vfsim.fs.super import SuperBlock
 from vfsim.mm.page import PAGE_SIZE
 
 
@@ -245,3 +258,122 @@ def test_everything_at_once() -> None:
                 return 1 + sum(count(sys, p) for p in subdirs)
 
             kernel.call(count)
+
+
+# A tree of dicts.  -----------------------------------------------------------------------------
+
+
+class DictDir(MemoryDirInodeOperations):
+    """Files without content, directories, other names, and symlinks."""
+
+    def create(self, dir: Inode, dentry: Dentry, mode: int, excl: bool) -> None:
+        self.enter(dir, dentry, dict_inode(dir.i_sb, dir, S_IFREG | mode))
+
+    def mkdir(self, dir: Inode, dentry: Dentry, mode: int) -> None:
+        self.enter(dir, dentry, dict_inode(dir.i_sb, dir, S_IFDIR | mode))
+
+    def symlink(self, dir: Inode, dentry: Dentry, symname: str) -> None:
+        inode = dict_inode(dir.i_sb, dir, S_IFLNK | 0o777)
+        inode.i_link = symname
+        inode.i_size = len(symname)
+        self.enter(dir, dentry, inode)
+
+    def link(self, old_dentry: Dentry, dir: Inode, dentry: Dentry) -> None:
+        inode = d_inode(old_dentry)
+        inc_nlink(inode)
+        ihold(inode)
+        self.enter(dir, dentry, inode)
+
+
+class DictFile(InodeOperations):
+    """A file without content."""
+
+
+def dict_inode(sb: SuperBlock, dir: Inode | None, mode: int) -> Inode:
+    if S_ISDIR(mode):
+        return simple_inode(sb, dir, mode, DictDir(), MemoryDirOperations(), {})
+    i_op = SimpleSymlinkInodeOperations() if S_ISLNK(mode) else DictFile()
+    return simple_inode(sb, dir, mode, i_op, MemoryFileOperations())
+
+
+class DictFS(MemoryFileSystem):
+    name = "dictfs"
+
+    def fill_super(self, sb: SuperBlock, data: str) -> None:
+        sb.s_root = d_make_root(dict_inode(sb, None, S_IFDIR | 0o755))
+
+
+def test_names_in_dicts() -> None:
+    """Links, times and numbers are kept; what is left in the dicts at umount does not leak."""
+
+    def work(sys: Any) -> None:
+        sys.mkdir("/d")
+        sys.mkdir("/d/e")
+        assert (sys.stat("/").st_nlink, sys.stat("/d").st_nlink) == (3, 3)
+        sys.close(sys.open("/d/f", os.O_CREAT | os.O_WRONLY))
+        sys.link("/d/f", "/g")
+        sys.symlink("d/f", "/l")
+        assert sys.stat("/l").st_ino == sys.stat("/g").st_ino == sys.stat("/d/f").st_ino
+        assert sys.stat("/g").st_nlink == 2 and sys.readlink("/l") == "d/f"
+        before = sys.stat("/d").st_mtime_ns
+        sys.msleep(20)
+        sys.unlink("/d/f")
+        assert sys.stat("/g").st_nlink == 1 and sys.stat("/d").st_mtime_ns > before
+        assert sys.stat("/g").st_ctime_ns > before
+        sys.rename("/d/e", "/e")
+        assert (sys.stat("/").st_nlink, sys.stat("/d").st_nlink) == (4, 2)
+        assert sys.listdir("/") == ["d", "g", "l", "e"]
+
+    with Kernel() as kernel:
+        kernel.mount(DictFS, "/")
+        kernel.call(work)
+
+
+def test_what_a_tree_of_dicts_refuses() -> None:
+    """A directory with names in it stays, whoever wants its place; a rename has no flags."""
+
+    def work(sys: Any) -> None:
+        for name in ("/a", "/b", "/b/x"):
+            sys.mkdir(name)
+        for call, *args in ((sys.rmdir, "/b"), (sys.rename, "/a", "/b")):
+            with pytest.raises(OSError, match="not empty"):
+                call(*args)
+        with pytest.raises(OSError, match="Invalid"):
+            sys.renameat2("/a", "/b", 2)
+        assert sys.stat("/").st_nlink == 4 and sys.listdir("/b") == ["x"]
+        fd = sys.open("/a", os.O_RDONLY)
+        sys.rename("/b/x", "/a")
+        assert sys.fstat(fd).st_nlink == 0 and sys.stat("/").st_nlink == 4
+
+    with Kernel() as kernel:
+        kernel.mount(DictFS, "/")
+        kernel.call(work)
+
+
+def test_a_file_keeps_its_inode_while_it_is_open() -> None:
+    """The name's reference goes with the name; who has it open still has his own."""
+
+    def work(sys: Any) -> None:
+        fd = sys.open("/f", os.O_CREAT | os.O_RDWR)
+        sys.unlink("/f")
+        assert sys.fstat(fd).st_nlink == 0 and sys.listdir("/") == []
+
+    with Kernel() as kernel:
+        kernel.mount(DictFS, "/")
+        kernel.call(work)
+
+
+# Files on a disk.  -------------------------------------------------------------------------------
+
+
+def test_pages_on_a_disk_need_to_know_where() -> None:
+    """Who borrows the pages says where blocks are and takes them back; the message says how."""
+
+    class Nowhere(BlockAddressSpaceOperations):
+        """Leaves both out."""
+
+    inode: Any = None
+    with pytest.raises(TypeError, match=r"Nowhere needs a get_block\(self, inode, iblock, create"):
+        Nowhere().get_block(inode, 0, False)
+    with pytest.raises(TypeError, match=r"Nowhere needs a truncate_blocks\(self, inode\)"):
+        Nowhere().truncate_blocks(inode)

@@ -1,12 +1,15 @@
 """What filesystems borrow: functions and whole tables for those that keep everything in memory.
 
-Two kinds of help:
+Three kinds of help:
 
 * **A tree that lives in the dcache.**  Each name is a dentry with one reference more than its users
   have (`dget` in ``create``, `dput` in ``unlink``), so it is never forgotten, and the dcache *is*
   the directory.  ``simple_lookup``, ``simple_link``, ``simple_unlink``, ``simple_rmdir``,
   ``simple_rename`` and ``dcache_readdir`` rely on that; the superblock is ended by
   ``kill_litter_super``.
+* **A tree of dicts.**  Each directory's ``i_private`` is a dict from names to inodes; each entry
+  has a reference.  `MemoryDirInodeOperations`, `MemoryDirOperations` and `MemoryFileSystem` belong
+  together.  Linux has no such thing: it is for filesystems that keep their names themselves.
 * **Data that lives in the page cache.**  ``simple_readpage``, ``simple_write_begin``,
   ``simple_write_end``: pages are filled with zeroes, become dirty and are never written.
 
@@ -20,6 +23,7 @@ while it is read. The counterpart of ``fs/libfs.c`` of v4.10.
 from __future__ import annotations
 
 import os
+from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any
 
 from vfsim.fs.attr import (
@@ -29,7 +33,15 @@ from vfsim.fs.attr import (
     setattr_prepare,
     simple_setattr,
 )
-from vfsim.fs.dcache import DENTRY_D_LOCK_NESTED, d_add, d_instantiate, dget, dput
+from vfsim.fs.dcache import (
+    DENTRY_D_LOCK_NESTED,
+    d_add,
+    d_inode,
+    d_instantiate,
+    d_splice_alias,
+    dget,
+    dput,
+)
 from vfsim.fs.inode import (
     clear_inode,
     current_time,
@@ -39,6 +51,7 @@ from vfsim.fs.inode import (
     ihold,
     inc_nlink,
     inode_init_owner,
+    iput,
     new_inode,
     truncate_inode_pages_final,
 )
@@ -505,43 +518,83 @@ class SimpleSuperOperations(SuperOperations):
         return simple_statfs(dentry)
 
 
-__all__ = [
-    "PageSymlinkInodeOperations",
-    "SimpleAddressSpaceOperations",
-    "SimpleDirInodeOperations",
-    "SimpleDirOperations",
-    "SimpleFileInodeOperations",
-    "SimpleFileOperations",
-    "SimpleSuperOperations",
-    "SimpleSymlinkInodeOperations",
-    "clear_inode",
-    "dcache_dir_lseek",
-    "dcache_readdir",
-    "generic_delete_inode",
-    "generic_drop_inode",
-    "generic_file_fsync",
-    "generic_file_llseek",
-    "noop_fsync",
-    "page_get_link",
-    "page_symlink",
-    "setattr_copy",
-    "setattr_prepare",
-    "simple_empty",
-    "simple_getattr",
-    "simple_link",
-    "simple_lookup",
-    "simple_positive",
-    "simple_readpage",
-    "simple_rename",
-    "simple_rmdir",
-    "simple_setattr",
-    "simple_statfs",
-    "simple_unlink",
-    "simple_write_begin",
-    "simple_write_end",
-    "touch",
-    "truncate_inode_pages_final",
-]
+# -- a tree of dicts -------------------------------------------------------------------------------
+
+
+class MemoryDirInodeOperations(InodeOperations):
+    """A directory that is a dict, on ``i_private``, from names to inodes.
+
+    Each entry has a reference to its inode, and is a link of it; a directory has a link for its "."
+    and one for each "..".  What makes inodes (``create``, ``mkdir``, ``symlink``, ``link``) is left
+    to the filesystem, which calls `enter`.
+
+    The kernel holds the directory's ``i_rwsem`` whenever it calls a method (shared for ``lookup``):
+    the dict needs no lock of its own.
+    """
+
+    def enter(self, dir: Inode, dentry: Dentry, inode: Inode) -> None:
+        """Never sleeps.  Write the name of an inode into a directory.
+
+        The caller's reference becomes the dentry's; the dict takes one of its own.  The inode's
+        link for the name is counted already (`simple_inode`, or ``inc_nlink`` for another name); a
+        directory's ".." is counted here.
+        """
+        ihold(inode)
+        dir.i_private[dentry.d_name] = inode
+        if S_ISDIR(inode.i_mode):
+            inc_nlink(dir)
+        touch(dir)
+        d_instantiate(dentry, inode)
+
+    def lookup(self, dir: Inode, dentry: Dentry, flags: int) -> Dentry | None:
+        """Never sleeps.  The inode of a name, with a reference for the dentry."""
+        inode = dir.i_private.get(dentry.d_name)
+        if inode is not None:
+            ihold(inode)
+        return d_splice_alias(inode, dentry)
+
+    def unlink(self, dir: Inode, dentry: Dentry) -> None:
+        """Sleeps.  Take a name out, its link, and its reference: whoever has the file open still
+        has his own.
+        """
+        inode = dir.i_private.pop(dentry.d_name)
+        touch(dir)
+        inode.i_ctime = dir.i_ctime
+        drop_nlink(inode)
+        iput(inode)
+
+    def rmdir(self, dir: Inode, dentry: Dentry) -> None:
+        """Sleeps.  Take an empty directory out, with its "." and "..".
+
+        Raises:
+            OSError: ENOTEMPTY.
+        """
+        inode = d_inode(dentry)
+        if inode.i_private:
+            raise ENOTEMPTY()
+        drop_nlink(inode)
+        drop_nlink(dir)
+        self.unlink(dir, dentry)
+
+    def rename(
+        self, old_dir: Inode, old_dentry: Dentry, new_dir: Inode, new_dentry: Dentry, flags: int
+    ) -> None:
+        """Sleeps.  Move an entry from dict to dict; what had the new name is removed.
+
+        Raises:
+            OSError: EINVAL (flags it does not know), ENOTEMPTY.
+        """
+        if flags & ~RENAME_NOREPLACE:
+            raise EINVAL()
+        if new_dentry.d_inode is not None:
+            remove = self.rmdir if S_ISDIR(new_dentry.d_inode.i_mode) else self.unlink
+            remove(new_dir, new_dentry)
+        inode = new_dir.i_private[new_dentry.d_name] = old_dir.i_private.pop(old_dentry.d_name)
+        if S_ISDIR(inode.i_mode):  # its ".." moves along
+            drop_nlink(old_dir)
+            inc_nlink(new_dir)
+        touch(old_dir, new_dir)
+        inode.i_ctime = old_dir.i_ctime
 
 
 class MemoryFileOperations(FileOperations):
@@ -553,6 +606,14 @@ class MemoryFileOperations(FileOperations):
 
     def fsync(self, file: File, start: int, end: int, datasync: bool) -> None:
         """Never sleeps.  Memory is as safe as it gets."""
+
+
+class MemoryDirOperations(MemoryFileOperations):
+    """An open directory that is a dict.  The kernel has locked it."""
+
+    def iterate(self, file: File, ctx: DirContext) -> None:
+        """Never sleeps.  See `emit_names`."""
+        emit_names(file, ctx, file.f_inode.i_private)
 
 
 class MemoryFileSystem(FileSystemType):
@@ -573,5 +634,61 @@ class MemoryFileSystem(FileSystemType):
         raise TypeError(f"{type(self).__name__} needs a fill_super(self, sb, data)")
 
     def kill_sb(self, sb: SuperBlock) -> None:
-        """Sleeps.  Nothing is left."""
+        """Sleeps.  Put the references of all dicts, and let the kernel do the rest.
+
+        All at once, not dict by dict as directories go: a deep tree is no deep recursion.
+        """
+        entries = [
+            inode
+            for dir in sb.s_inodes
+            if isinstance(dir.i_op, MemoryDirInodeOperations)
+            for inode in dir.i_private.values()
+        ]
+        for inode in entries:
+            iput(inode)
         kill_anon_super(sb)
+
+
+__all__ = [
+    "MemoryDirInodeOperations",
+    "MemoryDirOperations",
+    "MemoryFileOperations",
+    "MemoryFileSystem",
+    "PageSymlinkInodeOperations",
+    "SimpleAddressSpaceOperations",
+    "SimpleDirInodeOperations",
+    "SimpleDirOperations",
+    "SimpleFileInodeOperations",
+    "SimpleFileOperations",
+    "SimpleSuperOperations",
+    "SimpleSymlinkInodeOperations",
+    "clear_inode",
+    "dcache_dir_lseek",
+    "dcache_readdir",
+    "emit_names",
+    "generic_delete_inode",
+    "generic_drop_inode",
+    "generic_file_fsync",
+    "generic_file_llseek",
+    "noop_fsync",
+    "page_get_link",
+    "page_symlink",
+    "setattr_copy",
+    "setattr_prepare",
+    "simple_empty",
+    "simple_getattr",
+    "simple_inode",
+    "simple_link",
+    "simple_lookup",
+    "simple_positive",
+    "simple_readpage",
+    "simple_rename",
+    "simple_rmdir",
+    "simple_setattr",
+    "simple_statfs",
+    "simple_unlink",
+    "simple_write_begin",
+    "simple_write_end",
+    "touch",
+    "truncate_inode_pages_final",
+]
