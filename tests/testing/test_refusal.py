@@ -171,6 +171,7 @@ def test_a_refused_call_has_no_effect(ledger: OpenLedger, effect: str) -> None:
 
     result = found(HalfDoneFS)
     assert rules(result) <= {"refusal.write", "refusal.pwrite"} and result.failures
+    assert result.failed == 0 and result.declared[STAYS]
     for failure in result.failures:
         assert ") = EPERM (1), by design, and yet " in failure.violation.summary
         assert any(effect in line for line in failure.violation.details)

@@ -547,7 +547,7 @@ class MemoryDirInodeOperations(InodeOperations):
         d_instantiate(dentry, inode)
 
     def lookup(self, dir: Inode, dentry: Dentry, flags: int) -> Dentry | None:
-        """Never sleeps.  The inode of a name, with a reference for the dentry."""
+        """Sleeps.  The inode of a name, with a reference for the dentry."""
         inode = dir.i_private.get(dentry.d_name)
         if inode is not None:
             ihold(inode)

@@ -346,11 +346,8 @@ def _ask(result: Checked, assertion: Assertion, caps: Capabilities, watch: Watch
     if refusal is None:
         result.passed += 1
         return
-    call = RefusalProgram(result.subject, assertion, caps, program.calls - 1)
-    if _run_alone(result, call, watch):
-        result.failed += 1
-    else:
-        result.declared[refusal].append(assertion.id)
+    result.declared[refusal].append(assertion.id)
+    _run_alone(result, RefusalProgram(result.subject, assertion, caps, program.calls - 1), watch)
 
 
 def _run_alone(result: Checked, program: Program, watch: Watch) -> list[Violation]:
