@@ -39,9 +39,14 @@ class SpinLock(OwnedLock):
     Args:
         name: its lock class.
         tried: somebody asks whether it is locked (trylock), so its release is a scheduling point.
+
+    Attributes:
+        of: what it belongs to, or a weak reference to that: for the order of instances, where there
+            is one.
     """
 
-    __slots__ = ()
+    __slots__ = ("of",)
+    of: Any
     title, waiting = "SpinLock", "spinning"
     kind = "spinlock"
 

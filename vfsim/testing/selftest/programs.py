@@ -125,6 +125,29 @@ def rename_across(sys: Sys) -> None:
     sys.rename("/f", "/d/f")
 
 
+def rename_everywhere(sys: Sys) -> None:
+    """Files and directories move down, up, across and onto each other, in either order of their
+    addresses.
+    """
+    for path in ("/d", "/d/e", "/x", "/y"):
+        sys.mkdir(path)
+    for path in ("/d/f", "/x/f", "/a", "/b", "/c"):
+        make(sys, path)
+    for old, new in (
+        ("/d/f", "/d/e/f"),
+        ("/d/e/f", "/d/f"),
+        ("/x/f", "/y/f"),
+        ("/y/f", "/x/f"),
+        ("/a", "/b"),
+        ("/c", "/b"),
+    ):
+        sys.rename(old, new)
+    make(sys, "/c")
+    sys.rename("/c", "/b")
+    sys.mkdir("/z")
+    sys.rename("/d/e", "/z")
+
+
 def stat(sys: Sys) -> None:
     """Attributes of a file."""
     make(sys)
