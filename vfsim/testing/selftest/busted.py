@@ -46,6 +46,7 @@ TORN, EARLY, LOST = "torture.torn-read", "torture.early", "wait.lost-wakeup"
 NO_WAKER, HELD, CORRUPT = "wait.no-waker", "lockdep.held-at-exit", "lockdep.corrupt"
 FREED, COUNTS = "torture.use-after-free", "torture.counts"
 INVERSION, DEADLOCK = "lockdep.irq-inversion", "wait.deadlock"
+UNBALANCED = "lockdep.irq-unbalanced"
 WOUNDED, MISUSED = "torture.wounded", "lockdep.ww-mutex"
 ORDER, LOST_WORK = "torture.order", "torture.lost-work"
 
@@ -126,6 +127,8 @@ def _twins() -> Iterator[_Twin]:
     yield _lock("spinlock", "two-owners", locks.DoubleSpinLock, EXCLUSION)
     yield _lock("spinlock_irq", "leaves-interrupts-on", locks.OpenIrqSpinLock, INVERSION)
     yield _lock("spinlock_irq", "leaves-interrupts-off", locks.StuckIrqSpinLock, HELD)
+    yield _lock("spinlock_bh", "leaves-softirqs-on", locks.OpenBhSpinLock, INVERSION)
+    yield _lock("spinlock_bh", "leaves-softirqs-off", locks.StuckBhSpinLock, UNBALANCED)
     yield _lock("rwlock", "does-nothing", locks.IdleRwLock, EXCLUSION)
     yield _lock("rwlock", "readers-join-a-writer", locks.OpenRwLock, EXCLUSION)
     yield _lock("rwlock", "a-writer-joins-readers", locks.HastyRwLock, EXCLUSION, OVERTAKEN)
@@ -135,6 +138,8 @@ def _twins() -> Iterator[_Twin]:
     yield _lock("rwlock", "trylock-joins-readers", locks.BlindRwLock, EXCLUSION)
     yield _lock("rwlock_irq", "handlers-stand-in-line", locks.StiffRwLock, DEADLOCK)
     yield _lock("rwlock_irq", "leaves-interrupts-on", locks.OpenIrqRwLock, INVERSION)
+    yield _lock("rwlock_bh", "handlers-stand-in-line", locks.StiffRwLock, DEADLOCK)
+    yield _lock("rwlock_bh", "leaves-softirqs-on", locks.OpenBhRwLock, INVERSION)
     yield _ww("does-nothing", locks.IdleWwMutex, EXCLUSION)
     yield _ww("wakes-nobody", locks.QuietWwMutex, NO_WAKER)
     yield _ww("two-owners", locks.TrustingWwMutex, EXCLUSION, MISUSED)

@@ -69,6 +69,7 @@ _RW_IRQ: dict[str, Any] = _RW_MODES | {
     "take": "write_lock_irqsave",
     "drop": "write_unlock_irqrestore",
 }
+_RW_BH: dict[str, Any] = _RW_MODES | {"take": "write_lock_bh", "drop": "write_unlock_bh"}
 
 LOCKS = {
     "mutex": Lock(partial(Mutex, tried=True), attempt="trylock"),
@@ -76,10 +77,12 @@ LOCKS = {
     "percpu_rwsem": Lock(PerCpuRwSem, **_MODES),
     "spinlock": Lock(partial(SpinLock, tried=True), attempt="trylock", fifo=True),
     "spinlock_irq": Lock(
-        SpinLock, "lock_irqsave", "unlock_irqrestore", fifo=True, restores=True, interrupts=True
+        SpinLock, "lock_irqsave", "unlock_irqrestore", fifo=True, restores=True, handlers="irq"
     ),
+    "spinlock_bh": Lock(SpinLock, "lock_bh", "unlock_bh", fifo=True, handlers="softirq"),
     "rwlock": Lock(partial(RwLock, tried=True), **_RW_MODES, attempt="write_trylock", fifo=True),
-    "rwlock_irq": Lock(RwLock, **_RW_IRQ, restores=True, interrupts=True),
+    "rwlock_irq": Lock(RwLock, **_RW_IRQ, restores=True, handlers="irq"),
+    "rwlock_bh": Lock(RwLock, **_RW_BH, handlers="softirq"),
     "bitlock": Lock(partial(BitLock, tried=True), attempt="trylock"),
     "sleepbit": Lock(partial(SleepBit, tried=True), attempt="trylock", wait="wait"),
     "seqlock_writers": Lock(SeqLock, "write_lock", "write_unlock", fifo=True, core="spin"),

@@ -96,7 +96,8 @@ class Lock:
         wait: waits until it is free, without taking it.
         fifo: who waits longest is served first.
         restores: what ``take`` returns is given to ``drop``.
-        interrupts: handlers take it, too (where it can be shared, for reading).
+        handlers: ``irq`` or ``softirq``: handlers there take it, too (where it can be shared, for
+            reading).
         core: the attribute that is waited for, where it is not the lock itself.
     """
 
@@ -109,7 +110,7 @@ class Lock:
     wait: str = ""
     fifo: bool = False
     restores: bool = False
-    interrupts: bool = False
+    handlers: str = ""
     core: str = ""
 
 
@@ -204,14 +205,19 @@ def exclusion(lock: Lock, writers: int = 2, readers: int = 2, rounds: int = 2) -
             for _ in range(rounds):
                 getattr(one, lock.wait)()
 
+        def interrupted(task: Task, body: Callable[[], None]) -> None:
+            """A handler does the same on the task's CPU."""
+            if lock.handlers == "irq":
+                machine.post_irq(task.cpu.index, body, name="device")
+            elif lock.handlers:
+                machine.post_irq(task.cpu.index, machine.raise_softirq, body, name="device")
+
         for i in range(writers):
-            at = machine.spawn(writer, name=f"writer{i}").cpu.index
-            if lock.interrupts and not lock.read:
-                machine.post_irq(at, writer, name="device")
+            task = machine.spawn(writer, name=f"writer{i}")
+            if not lock.read:
+                interrupted(task, writer)
         for i in range(readers if lock.read else 0):
-            at = machine.spawn(reader, name=f"reader{i}").cpu.index
-            if lock.interrupts:
-                machine.post_irq(at, reader, name="device")
+            interrupted(machine.spawn(reader, name=f"reader{i}"), reader)
         if lock.attempt:
             machine.spawn(tryer)
         if lock.wait:

@@ -285,6 +285,27 @@ class StuckIrqSpinLock(SpinLock):
         self.unlock()
 
 
+class OpenBhSpinLock(SpinLock):
+    """The bh form leaves softirqs on."""
+
+    __slots__ = ()
+
+    def lock_bh(self) -> None:
+        self.lock()
+
+    def unlock_bh(self) -> None:
+        self.unlock()
+
+
+class StuckBhSpinLock(SpinLock):
+    """A release lets no softirqs run again."""
+
+    __slots__ = ()
+
+    def unlock_bh(self) -> None:
+        self.unlock()
+
+
 class IdleBitLock(BitLock):
     """Taking the bit does not wait while it is set."""
 
@@ -429,6 +450,18 @@ class OpenIrqRwLock(RwLock):
         return False
 
     def write_unlock_irqrestore(self, flags: bool) -> None:
+        self.write_unlock()
+
+
+class OpenBhRwLock(RwLock):
+    """The bh form leaves softirqs on."""
+
+    __slots__ = ()
+
+    def write_lock_bh(self) -> None:
+        self.write_lock()
+
+    def write_unlock_bh(self) -> None:
         self.write_unlock()
 
 
