@@ -143,7 +143,7 @@ def lock_buffer(bh: BufferHead) -> None:
 
     Linux: ``lock_buffer``.
     """
-    if bh.lock.is_locked():
+    if bh.lock.locked:
         tell("wait", bh)
     bh.lock.lock()
 
@@ -165,7 +165,7 @@ def unlock_buffer(bh: BufferHead) -> None:
 
 def wait_on_buffer(bh: BufferHead) -> None:
     """Sleeps.  Until no I/O is in progress on the buffer.  Linux: ``wait_on_buffer``."""
-    if bh.lock.is_locked():
+    if bh.lock.locked:
         tell("wait", bh)
     bh.lock.wait()
 
