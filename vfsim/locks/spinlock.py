@@ -46,9 +46,9 @@ class SpinLock(OwnedLock):
     """
 
     __slots__ = ("of",)
-    of: Any
     title, waiting = "SpinLock", "spinning"
     kind = "spinlock"
+    of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
         self.name = name
