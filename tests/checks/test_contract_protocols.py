@@ -12,9 +12,10 @@ import pytest
 
 from tests.checks.contract_world import run, the, told
 from vfsim.block.operations import BufferHeadOperations
-from vfsim.checks.calls import running_call
+from vfsim.checks.calls import WARNINGS, running_call
 from vfsim.checks.contract import checked, methods_of
 from vfsim.checks.obligations import overdue, owed, settle
+from vfsim.checks.rules import RULES
 from vfsim.fs.operations import DquotOperations, FileOperations, FileSystemType, SuperOperations
 from vfsim.locks.bitlock import SleepBit
 from vfsim.locks.mutex import Mutex
@@ -43,13 +44,14 @@ class FakePage:
     """As much of a page as the rules look at."""
 
     def __init__(self) -> None:
-        self.mapping: Any = Bag(host=Bag(i_mode=stat.S_IFREG, i_rwsem=RwSem("i_rwsem")))
+        host = Bag(i_mode=stat.S_IFREG, i_rwsem=RwSem("i_rwsem"))
+        self.mapping: Any = Bag(host=host, pages={})
         self.lock = SleepBit("page_lock")
         self.dirty = False
         self.raw_tags = 1
         self.writeback = False
         self.writer: Any = None
-        self.io_count = 0
+        self.io_count = self.index = self.started = 0
         self.private: Any = None
 
     def set_writeback(self) -> None:
@@ -68,7 +70,9 @@ class FakePage:
 
 
 def control(sync_mode: int = 0) -> Any:
-    return Bag(sync_mode=sync_mode, pages_skipped=0, nr_to_write=10)
+    return Bag(
+        sync_mode=sync_mode, pages_skipped=0, nr_to_write=10, range_start=0, range_end=1 << 20
+    )
 
 
 # -- writepage -------------------------------------------------------------------------------------
@@ -444,6 +448,29 @@ def test_the_smaller_rules_of_the_page_cache() -> None:
     assert the(run(lambda: Sleepy().set_page_dirty(FakePage()))).rule == "P41"  # type: ignore[arg-type]
     assert the(run(releases, 0)).rule == "P17"
     assert run(releases, 0x400000) == []
+
+
+def test_advice_is_no_rule() -> None:
+    """Who writes fewer pages than were wanted (P36) gets a warning, which is counted and no bug."""
+
+    class Pages(AddressSpaceOperations):
+        def writepages(self, mapping: Any, wbc: Any) -> None: ...
+
+    warnings: list[Violation] = []
+    checked, unheeded = RULES["P36"].checked, RULES["P36"].unheeded
+
+    def body() -> None:
+        page: Any = FakePage()
+        page.dirty = True
+        page.mapping.pages[0] = page
+        Pages().writepages(page.mapping, control(sync_mode=1))  # P39 stands above advice
+        Pages().writepages(page.mapping, control())
+        warnings.extend(K.machine.data[WARNINGS])
+
+    assert [v.rule for v in run(body)] == ["P39"]
+    assert [(v.rule, v.kind) for v in warnings] == [("P36", "warning")]
+    assert "1 dirty pages; wanted were 10" in warnings[0].summary
+    assert (RULES["P36"].checked, RULES["P36"].unheeded) == (checked + 1, unheeded + 1)
 
 
 # -- memory mappings -------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ anybody thinks about their classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from math import factorial, prod
 from random import Random
 from typing import Annotated, Any
@@ -74,7 +75,7 @@ class Recipe:
         cpus: of the machine; with few of them tasks hold each other up.
     """
 
-    seed: int
+    seed: int | str
     mix: str
     tasks: list[list[Op]]
     cpus: int
@@ -366,14 +367,51 @@ TAKES = {
 """What an operation takes, so that nothing inside takes it again."""
 
 
-def recipe(seed: int, mix: str, schedules: int) -> Recipe:
+TOUCHES = {
+    "read": "c", "write": "c", "add": "cc", "complete": "d", "try_wait": "d", "wait": "d",
+    "rcu": "g", "sync": "g", "call": "g", "held": "mm",
+}  # fmt: skip
+"""What an operation works on, where `TAKES` does not say all of it."""
+
+
+def _touched(op: Op) -> Iterator[str]:
+    """The objects of an operation and of those inside, once for each scheduling point."""
+    what, which, inner = op
+    for n, kind in enumerate(TOUCHES.get(what, TAKES.get(what, ""))):
+        yield f"{kind}{(which + n * (what == 'held')) % 2}" if kind in "cms" else kind
+    for nested in inner:
+        yield from _touched(nested)
+
+
+def orders(tasks: list[list[Op]]) -> int:
+    """In how many orders the tasks could come by at their objects, one by one, if nothing else
+    counted: about how many classes a program has, as can be told without running it.
+    """
+    found: dict[str, list[int]] = {}
+    for number, ops in enumerate(tasks):
+        for op in ops:
+            for place in _touched(op):
+                found.setdefault(place, [0] * len(tasks))[number] += 1
+    return prod(factorial(sum(n)) // prod(factorial(k) for k in n) for n in found.values())
+
+
+def crowded_recipe(seed: int, mix: str, schedules: int, least: int, most: int) -> Recipe:
+    """The first of a few random programs that has about so many orders (`orders`).
+
+    Most programs have hardly any conflicts, or nothing else; the search shows what it can between.
+    """
+    attempts = (recipe(f"{seed}.{n}", mix, schedules) for n in count())
+    return next(made for made in attempts if least <= orders(made.tasks) <= most)
+
+
+def recipe(seed: int | str, mix: str, schedules: int) -> Recipe:
     """A random program of a mix that has at most about so many schedules, and not many fewer."""
     random = Random(f"{mix} {seed}")
-    count = 3 if random.random() < 0.8 else 2
-    tasks: list[list[Op]] = [[] for _ in range(count)]
-    costs = [0] * count
+    workers = 3 if random.random() < 0.8 else 2
+    tasks: list[list[Op]] = [[] for _ in range(workers)]
+    costs = [0] * workers
     for _ in range(30):
-        number = min(range(count), key=lambda i: (costs[i], i))
+        number = min(range(workers), key=lambda i: (costs[i], i))
         op, cost = _op(random, mix, "", False)
         grown = [c + cost * (i == number) for i, c in enumerate(costs)]
         if factorial(sum(grown)) // prod(factorial(c) for c in grown) <= schedules:

@@ -6,10 +6,16 @@ import re
 
 import pytest
 
+from vfsim.explore.execute import execute
 from vfsim.explore.explore import search
 from vfsim.explore.program import program_of
+from vfsim.explore.strategies.replay import Replay
+from vfsim.explore.token import decode
 from vfsim.locks.mutex import Mutex
 from vfsim.sim.machine import Machine
+
+TOOK: list[str] = []
+"""Who took both locks in the last run."""
 
 
 def one_way_or_the_other(machine: Machine) -> None:
@@ -21,10 +27,10 @@ def one_way_or_the_other(machine: Machine) -> None:
         begun.append(name)
         if begun[0] == name:
             with outer, inner:
-                pass
+                TOOK[:] = [name]
 
-    machine.spawn(body, "one", a, b)
-    machine.spawn(body, "two", b, a)
+    machine.spawn(body, "one", a, b, name="one")
+    machine.spawn(body, "two", b, a, name="two")
 
 
 def always_one_way(machine: Machine) -> None:
@@ -49,6 +55,20 @@ def test_two_schedules_make_a_cycle(jobs: int) -> None:
     assert re.match(r"union cycle: suspect .→suspect . in schedule \d+, suspect ", text)
     assert len(re.findall(r"vfsim replay vf1\.\S+", text)) == 2
     assert found.as_dict()["coverage"]["union"][0]["what"] == text.splitlines()[0]
+
+
+@pytest.mark.parametrize("strategy", ["random", "pct", "urw"])
+def test_its_tokens_show_it(strategy: str) -> None:
+    """Each token is of the very schedule that is named, the first ones of a search too."""
+    program = program_of(one_way_or_the_other)
+    (text,) = search(program, schedules=60, strategy=strategy).suspicions
+    lines = text.splitlines()[1:]
+    shown: list[str] = []
+    for line, command in zip(lines[::2], lines[1::2], strict=True):
+        execute(program, Replay(decode(command.split()[-1]).deviations))
+        assert f": {TOOK[0]} in " in line
+        shown += TOOK
+    assert sorted(shown) == ["one", "two"]
 
 
 def test_one_order_is_no_cycle() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 from toyfs import ToyDir, ToyFS
 
+from vfsim.cli.check import summary
 from vfsim.explore import watch
 from vfsim.explore.replay import replay
 from vfsim.explore.token import decode
+from vfsim.locks.mutex import Mutex
 from vfsim.sim.errors import EIO
 from vfsim.testing import check as checking
 from vfsim.testing.check import Checked, Progress, Subject, check_filesystem
@@ -55,6 +58,18 @@ class RaisingDir(ToyDir):
         raise IndexError("oh")
 
 
+class OneWayDir(ToyDir):
+    """Creates with one lock inside another, and removes directories the other way round."""
+
+    def create(self, dir: Any, dentry: Any, mode: int, excl: bool) -> None:
+        with Mutex("check one"), Mutex("check other"):
+            super().create(dir, dentry, mode, excl)
+
+    def rmdir(self, dir: Any, dentry: Any) -> None:
+        with Mutex("check other"), Mutex("check one"):
+            super().rmdir(dir, dentry)
+
+
 class FailingDir(ToyDir):
     """Says EIO to every unlink."""
 
@@ -93,6 +108,18 @@ def test_an_oops_is_kept_once() -> None:
     assert [f.violation.kind for f in result.failures] == ["oops"]
     assert result.failures[0].count > 3
     assert result.failures[0].violation.blamed == "filesystem RaisingDir.rename"
+
+
+def test_what_scenarios_show_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two scenarios that take two locks in opposite orders: told, with a token of each."""
+    monkeypatch.setattr(checking, "assertions", lambda: iter(()))
+    result = found(variant(OneWayDir, "TwoWays"))
+    assert result.verdict == "clean"
+    (text,) = result.suspicions
+    assert "check one→check other in schedule 0 of scenario 1" in text
+    tokens = [decode(token) for token in re.findall(r"vfsim replay (vf1\.\S+)", text)]
+    assert {t.scenario for t in tokens} == {NAMES[0], NAMES[2]}
+    assert all(f"  {line}" in summary(result) for line in text.splitlines())
 
 
 def test_every_token_is_found_again() -> None:

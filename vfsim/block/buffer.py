@@ -32,6 +32,7 @@ from vfsim.block.bio import READ, SECTOR_SHIFT, WRITE, Bio
 from vfsim.block.operations import BufferHeadOperations
 from vfsim.block.queue import submit_bio
 from vfsim.checks.bugs import asked, bug, warn, warn_of
+from vfsim.checks.calls import tell
 from vfsim.checks.contract import checked
 from vfsim.checks.lifetime import free, note_ref, report_leak
 from vfsim.locks.bitlock import BitLock, SleepBit
@@ -142,6 +143,8 @@ def lock_buffer(bh: BufferHead) -> None:
 
     Linux: ``lock_buffer``.
     """
+    if bh.lock.locked:
+        tell("wait", bh)
     bh.lock.lock()
 
 
@@ -162,6 +165,8 @@ def unlock_buffer(bh: BufferHead) -> None:
 
 def wait_on_buffer(bh: BufferHead) -> None:
     """Sleeps.  Until no I/O is in progress on the buffer.  Linux: ``wait_on_buffer``."""
+    if bh.lock.locked:
+        tell("wait", bh)
     bh.lock.wait()
 
 

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 Args = tuple[Any, ...]
 _RELEASED = "contract.released"  # in machine.data: releases across a pin that were told already
+WARNINGS = "contract.warnings"
+"""In ``machine.data``: the warnings of a world (see `Call.advise`)."""
 
 
 def report(
@@ -585,6 +587,24 @@ class Call(Pin):
             what = f"{site.title}() was called {summary}"
             report(site, self.task, rule, culprit, what, *details)
         return bool(ok)
+
+    def advise(self, rule: str, ok: object, summary: str) -> None:
+        """Never sleeps.  For hooks: a soft rule was evaluated, which is advice.
+
+        Who does not follow it (``summary`` says how) gets a *warning*: it is counted for coverage
+        and kept in the world, and it is nobody's bug.
+        """
+        advice = RULES[rule]
+        advice.checked += 1
+        if ok:
+            return
+        advice.unheeded += 1
+        site = self.site
+        warning = Violation(
+            rule, "warning", site.blamed, site.where, f"{site.title}() {summary}", self.task.name,
+            (*site.quote(rule),),
+        )  # fmt: skip
+        K.machine.data.setdefault(WARNINGS, []).append(warning)
 
     @property
     def outermost(self) -> bool:

@@ -1,10 +1,10 @@
 """The contract's counters as plain numbers, so that a forked process can hand its share to its
 parent.
 
-`vfsim.checks.tables.record` computes coverage from three kinds of counters, which live where they
-are counted: calls of a site, evaluations of a clause and of a rule.  A forked process has the same
-ones in the same order, so a list says it all; adding lists gives exactly what one process would
-have counted.
+`vfsim.checks.tables.record` computes coverage from a few kinds of counters, which live where they
+are counted: calls of a site, evaluations of a clause and of a rule, advice that was not followed.
+A forked process has the same ones in the same order, so a list says it all; adding lists gives
+exactly what one process would have counted.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def _counters() -> Iterator[tuple[Any, str]]:
     """Each counter as (what has it, its name), in an order that a fork keeps."""
     for rule in RULES.values():
         yield rule, "checked"
+        yield rule, "unheeded"
     for cls in TABLES.values():
         for method in methods_of(cls).values():
             for site in method.sites:

@@ -646,6 +646,7 @@ class Rule:
         status: one of `RULE_STATUSES`.
         why: the reason for a status other than enforced, or what the check looks at.
         checked: how often a hook evaluated it (clauses are counted apart).
+        unheeded: how often a soft rule, which is advice, was not followed.
     """
 
     id: str
@@ -654,6 +655,7 @@ class Rule:
     status: str
     why: str
     checked: int = 0
+    unheeded: int = 0
 
 
 RULES: dict[str, Rule] = {}

@@ -133,6 +133,8 @@ def _rule_json(id: str, coverage: Record | None) -> dict[str, Any]:
     }
     if coverage is not None:
         shown["checked"] = coverage["checked"].get(id, 0)
+        if rule.status == "soft":
+            shown["unheeded"] = coverage["unheeded"].get(id, 0)
         shown["mutant"] = coverage["mutants"].get(id, "none")
     return shown
 
@@ -250,6 +252,7 @@ def record() -> Record:
     """What this process has seen so far.  The kernel's own methods do not count."""
     methods: dict[str, dict[str, Any]] = {}
     checked: dict[str, int] = {id: r.checked for id, r in RULES.items() if r.checked}
+    unheeded = {id: r.unheeded for id, r in RULES.items() if r.unheeded}
     for cls in tables().values():
         for method in listed(cls):
             sites = [s for s in method.sites if s.calls and s.blamed != KERNEL]
@@ -260,7 +263,8 @@ def record() -> Record:
                     "by": sorted({filesystem_of(s) for s in sites}),
                 }
             _count(method, calls, sum(s.calls for s in method.sites), checked)
-    return {"version": _VERSION, "methods": methods, "checked": checked, "mutants": {}}
+    found = {"methods": methods, "checked": checked, "unheeded": unheeded}
+    return {"version": _VERSION, **found, "mutants": {}}
 
 
 def _count(method: Method, calls: int, all_calls: int, checked: dict[str, int]) -> None:
@@ -329,7 +333,7 @@ def _below(cls: Any) -> Iterator[Any]:
 def reset() -> None:
     """Forget all counts, for a fresh record."""
     for rule in RULES.values():
-        rule.checked = 0
+        rule.checked = rule.unheeded = 0
     for cls in TABLES.values():
         for method in methods_of(cls).values():
             for site in method.sites:
@@ -340,7 +344,7 @@ def reset() -> None:
 
 def empty() -> Record:
     """A record of nothing."""
-    return {"version": _VERSION, "methods": {}, "checked": {}, "mutants": {}}
+    return {"version": _VERSION, "methods": {}, "checked": {}, "unheeded": {}, "mutants": {}}
 
 
 _WORST = {"none": 0, "caught": 1, "missed": 2}
@@ -355,8 +359,9 @@ def merge(records: Iterable[Record]) -> Record:
             known = total["methods"].setdefault(id, {"calls": 0, "by": []})
             known["calls"] += seen["calls"]
             known["by"] = sorted({*known["by"], *seen["by"]})
-        for id, n in one["checked"].items():
-            total["checked"][id] = total["checked"].get(id, 0) + n
+        for counts in ("checked", "unheeded"):
+            for id, n in one.get(counts, {}).items():
+                total[counts][id] = total[counts].get(id, 0) + n
         for id, verdict in one["mutants"].items():
             total["mutants"][id] = max(
                 total["mutants"].get(id, "none"), verdict, key=lambda v: _WORST.get(v, 2)

@@ -302,9 +302,14 @@ def _shown(step: Step, lockdep: Lockdep, run: int, nth: int) -> Iterator[Fact]:
             yield Used(identity(bit), context, mild, opened, run, nth, who)
 
 
+def placed(run: int) -> tuple[int, int]:
+    """The search that a run was part of, from 1 (0 if there is one only), and its number there."""
+    return divmod(run, 1 << _SEARCH)
+
+
 def _numbered(run: int) -> str:
     """``schedule 17``, or ``schedule 17 of scenario 4``."""
-    search, index = divmod(run, 1 << _SEARCH)
+    search, index = placed(run)
     return f"schedule {index} of scenario {search}" if search else f"schedule {index}"
 
 

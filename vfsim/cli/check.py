@@ -131,6 +131,7 @@ def summary(result: Checked) -> list[str]:
         text += f"; {len(result.left_out)} do not apply"
     lines.append(f"  concurrency   {text}")
     lines += [f"  {line}" for line in result.schedule_lines()]
+    lines += [f"  {line}" for text in result.suspicions for line in text.splitlines()]
     lines += [f"  {line}" for line in common.coverage_lines(result.coverage, subject.filesystem)]
     lines.append("")
     if result.failures:

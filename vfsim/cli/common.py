@@ -271,11 +271,13 @@ def coverage_lines(record: dict[str, Any], filesystem: type) -> list[str]:
     methods = f"methods       {len(called)} of {len(called) + len(silent)} called"
     if silent:
         methods += f"; never: {', '.join(silent)}"
-    cells = [n for n in record["checked"].values() if n]
-    return [
-        methods,
-        f"contract      {counted(len(cells), 'cell')} and rules checked, {sum(cells):,} times",
-    ]
+    checked = record["checked"]
+    cells = [n for n in checked.values() if n]
+    lines = [f"contract      {counted(len(cells), 'cell')} and rules checked, {sum(cells):,} times"]
+    ignored = [f"{id} {n} of {checked[id]} times" for id, n in sorted(record["unheeded"].items())]
+    if ignored:
+        lines.append(f"advice        not followed: {', '.join(ignored)}")
+    return [methods, *lines]
 
 
 def _methods(filesystem: type) -> tuple[list[str], list[str]]:

@@ -253,7 +253,15 @@ def search(
             fresh = found.failures[len(first) :]
             found.failures[len(first) :] = [shrunk(f, program, watch) for f in fresh]
         if chosen.parallel and not watch.interrupted:
-            found.suspicions = [told(batch, s) for s in found.coverage.suspicions]
+            found.suspicions = [
+                told(
+                    lambda _: Batch(
+                        program, searcher_of(strategy, seed), seed, max_steps, watch, races
+                    ),
+                    suspicion,
+                )
+                for suspicion in found.coverage.suspicions
+            ]
         found.interrupted = watch.interrupted
     return found
 

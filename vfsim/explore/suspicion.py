@@ -9,19 +9,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vfsim.checks.counters import uncounted
+from vfsim.checks.union import placed
 from vfsim.explore.failure import token_of
+from vfsim.explore.searcher import LEARNING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vfsim.checks.union import UnionCycle, UnionInversion
     from vfsim.explore.parallel import Batch
 
 
-def told(batch: Batch, found: UnionCycle | UnionInversion) -> str:
+def told(batch_of: Callable[[int], Batch], found: UnionCycle | UnionInversion) -> str:
     """The suspicion, a line for each of its facts, and how to see it again.
 
-    The searcher must be a parallel one: its schedules can be run by number.
+    Args:
+        batch_of: the schedules of a search, by its number in the union, with a fresh searcher; a
+            parallel one: its schedules can be run by number.
     """
     lines = [str(found)]
     for line, run in zip(found.lines(), found.runs, strict=True):
-        lines += [f"  {line}", f"    vfsim replay {token_of(batch, run)}"]
+        search, index = placed(run)
+        batch = batch_of(search)
+        _learn(batch, index)
+        lines += [f"  {line}", f"    vfsim replay {token_of(batch, index)}"]
     return "\n".join(lines)
+
+
+@uncounted()
+def _learn(batch: Batch, index: int) -> None:
+    """Let the searcher know what it knew when it gave schedule ``index`` its strategy."""
+    for number in range(min(LEARNING, index)):
+        run = batch.one(number)
+        assert run is not None
+        batch.searcher.learn(number, run)

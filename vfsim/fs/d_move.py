@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vfsim.checks.bugs import bug, warn
+from vfsim.checks.instances import order_by
 from vfsim.fs.d_lookup import d_lookup_done_locked, end_dir_add, start_dir_add
 from vfsim.fs.dentry import (
     DCACHE_PAR_LOOKUP,
@@ -150,6 +151,23 @@ def _lock_for_move(dentry: Dentry, target: Dentry) -> None:
     first, second = (target, dentry) if target.d_addr < dentry.d_addr else (dentry, target)
     first.d_lock.lock(2)
     second.d_lock.lock(3)
+
+
+def _d_locks(outer: Dentry, inner: Dentry) -> str:
+    """Never sleeps.  The order of two d_locks: ancestor first; strangers by address, if
+    ``rename_lock`` does not make their holder the only one.
+    """
+    if d_ancestor(inner, outer) is not None:
+        return "an ancestor is locked before its descendants"
+    renamer = dcache().rename_lock.spin.owner
+    if renamer is not None and renamer is outer.d_lock.owner:
+        return ""
+    if d_ancestor(outer, inner) is not None or outer.d_addr < inner.d_addr:
+        return ""
+    return "two dentries of which none is the other's ancestor are locked by ascending address"
+
+
+order_by("d_lock", _d_locks)
 
 
 def _unlock_for_move(dentry: Dentry, target: Dentry, parent: Dentry, target_parent: Dentry) -> None:

@@ -19,8 +19,8 @@ Which lock guards what::
     sb.s_dentry_lru_lock        sb.s_dentry_lru
     rename_lock (write)         every change of d_parent and d_name of a dentry in use
 
-and the order: i_lock > d_lock > s_dentry_lru_lock, d_hash_lock.  Two d_locks: ancestor first, else
-    rename_lock.
+and the order: i_lock > d_lock > s_dentry_lru_lock, d_hash_lock.  Two d_locks: ancestor first;
+strangers by address, unless one has rename_lock, which only one can.  The rule is in `d_move`.
 Killing goes against the order, so it only tries the outer locks (`dentry_kill`).
 
 Linux has one hash table for all names; here each directory has one for its own children, whose
@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING, Annotated, Any
+from weakref import ref
 
 import attrs
 
@@ -182,9 +183,10 @@ class Dentry:
         else:
             self.d_op = op
             self.d_flags = op_flags(op)
-        self.d_lockref = ref = LockRef("d_lock")
-        ref.count = 1
-        self.d_lock = ref.lock
+        self.d_lockref = lockref = LockRef("d_lock")
+        lockref.count = 1
+        self.d_lock = lockref.lock
+        self.d_lock.of = ref(self)
         self.d_seq = SeqCount("d_seq")
         self.d_subdirs = None
         self.d_child_pos = 0

@@ -3,9 +3,10 @@ as rules.
 
 P rules stand in the document's prose, E rules in v4.10's code and comments only.  ``status`` says
 what vfsim makes of one: *enforced* as it stands, *adapted* where the code knows better, *soft* (a
-goal without a hard limit), *permission* (a checker must not complain), *info* (nothing to check),
-*stale*.  ``why`` says what is looked at, or why the status.  What is checked on the spot is
-declared in `vfsim.fs.operations`, with the rule's id.
+goal without a hard limit: where it is looked at, who misses it gets a warning), *permission* (a
+checker must not complain), *info* (nothing to check), *stale*.  ``why`` says what is looked at, or
+why the status.  What is checked on the spot is declared in `vfsim.fs.operations`, with the rule's
+id.
 """
 
 from __future__ import annotations

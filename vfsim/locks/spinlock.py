@@ -39,11 +39,16 @@ class SpinLock(OwnedLock):
     Args:
         name: its lock class.
         tried: somebody asks whether it is locked (trylock), so its release is a scheduling point.
+
+    Attributes:
+        of: what it belongs to, or a weak reference to that: for the order of instances, where there
+            is one.
     """
 
-    __slots__ = ()
+    __slots__ = ("of",)
     title, waiting = "SpinLock", "spinning"
     kind = "spinlock"
+    of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
         self.name = name

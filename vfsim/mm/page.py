@@ -211,6 +211,7 @@ def wait_on_page_locked(page: Page) -> None:
 def wait_on_page_writeback(page: Page) -> None:
     """Sleeps.  Until the page is not under writeback.  Linux: ``wait_on_page_writeback``."""
     if page.writeback:
+        tell("wait", page)
         page.written.wait_event(lambda: not page.writeback, owner=lambda: page.writer)
 
 

@@ -80,6 +80,7 @@ rule(
     "For cleansing, start as much as possible and try not to wait for I/O in progress.",
     *_of("writepage"),
     status="soft",
+    why="a warning for each call that waits for I/O on its own page or that page's buffers",
 )
 rule(
     "P27",
@@ -152,6 +153,8 @@ rule(
     "writepages should start I/O on at least nr_to_write pages.",
     *_of("writepages"),
     status="soft",
+    why="a warning if fewer were started for cleansing, redirtied ones aside, and dirty ones are "
+    "left",
 )
 rule(
     "P37",
@@ -160,7 +163,11 @@ rule(
     why="not fewer than went under writeback; generic code counts skipped pages, too",
 )
 rule(
-    "P38", "Writing more or fewer pages is fine if it is close.", *_of("writepages"), status="soft"
+    "P38",
+    "Writing more or fewer pages is fine if it is close.",
+    *_of("writepages"),
+    status="soft",
+    why="fewer is P36; a warning for more than twice as many, for cleansing",
 )
 rule(
     "P39",

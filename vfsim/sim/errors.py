@@ -43,7 +43,7 @@ class Violation:
             ``leak.inode`` ...
         kind: ``soft`` (recorded, the run goes on), ``hard`` (the world stopped), ``oops`` (a
             filesystem raised something that is no OSError), ``wrong result``, ``no progress`` or
-            ``leak``.
+            ``leak``.  A ``warning`` (advice that was not followed) is never recorded as a bug.
         blamed: ``kernel``, ``filesystem CLASS.METHOD``, ``driver ...`` or ``test``.
         where: ``file:line`` of the offending frame, or "".
         summary: one sentence.

@@ -14,6 +14,7 @@ the same way; `Subject.program` finds them again by the scenario's name in the t
 from __future__ import annotations
 
 from errno import EDQUOT, EFBIG, ENOSPC
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -27,6 +28,7 @@ from vfsim.explore.parallel import Batch, in_order
 from vfsim.explore.program import target_of
 from vfsim.explore.strategies import searcher_of
 from vfsim.explore.strategies.replay import Replay
+from vfsim.explore.suspicion import told
 from vfsim.explore.watch import Watch
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.refusal import Refusal, refusal_of
@@ -150,6 +152,7 @@ class Checked:
         explorations: one per scenario.
         left_out: scenarios that need what the filesystem does not have.
         coverage: methods called, cells checked, and what the schedules showed.
+        suspicions: what they show of lock order together and no one by itself, told.
         endless: runs that made no progress; a few of them end the check.
         interrupted: Ctrl-C ended it.
     """
@@ -165,6 +168,7 @@ class Checked:
     explorations: list[Exploration] = attrs.Factory(list)
     left_out: list[str] = attrs.Factory(list)
     coverage: dict[str, Any] = attrs.Factory(dict)
+    suspicions: list[str] = attrs.Factory(list)
     endless: int = 0
     interrupted: bool = False
 
@@ -209,7 +213,6 @@ class Checked:
             *interleaving_lines(parts),
             *order_lines(together.orders),
             *lock_lines(together.uses),
-            *map(str, together.suspicions),
         ]
 
     def as_dict(self) -> dict[str, Any]:
@@ -283,6 +286,8 @@ def check(
             known = frozenset(f.violation.signature for f in result.failures)
             work = _Work(subject, chosen, schedules, strategy, seed, known, races, campaigns or {})
             _concurrency(result, work, jobs, watch, progress)
+            if not watch.interrupted:
+                result.suspicions = _suspicions(result, work, watch)
         parts = [e.coverage for e in result.explorations]
         refused = {str(refusal): found for refusal, found in result.declared.items()}
         result.coverage = {**tables.record(), **_together(parts).as_dict(), "refused": refused}
@@ -291,6 +296,18 @@ def check(
             _shrink(result, len(first), jobs, watch)
         result.interrupted = watch.interrupted
     return result
+
+
+def _suspicions(result: Checked, work: _Work, watch: Watch) -> list[str]:
+    """What the schedules of all scenarios show of lock order together, with their tokens where the
+    search can run a schedule by number.
+    """
+    together = Coverage()
+    for number, exploration in enumerate(result.explorations):
+        together.union.merge(exploration.coverage.union, search=number + 1)
+    if not searcher_of(work.strategy, work.seed).parallel:
+        return [str(suspicion) for suspicion in together.suspicions]
+    return [told(partial(work.batch, watch), suspicion) for suspicion in together.suspicions]
 
 
 def _together(parts: list[Coverage]) -> Coverage:
@@ -433,6 +450,12 @@ class _Work:
             known=self.known,
             watch=watch,
         )
+
+    def batch(self, watch: Watch, search: int) -> Batch:
+        """The schedules of one scenario, by its number from 1, with a fresh searcher."""
+        program = self.subject.scenario(self.scenarios[search - 1])
+        searcher = searcher_of(self.strategy, self.seed)
+        return Batch(program, searcher, self.seed, MAX_STEPS, watch, self.races)
 
 
 def _concurrency(result: Checked, work: _Work, jobs: int, watch: Watch, progress: Progress) -> None:

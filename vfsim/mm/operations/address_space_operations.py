@@ -65,6 +65,7 @@ from vfsim.mm.operations.bits import (
 )
 from vfsim.mm.operations.writepage import (
     counts_what_it_writes,
+    does_not_wait_to_cleanse,
     submits_after_writeback,
     writes_all_for_sync,
     writes_or_redirties,
@@ -220,6 +221,7 @@ class AddressSpaceOperations(Operations):
     @expects(a_known_mode, rule="P23")
     @watch(writes_or_redirties)
     @watch(submits_after_writeback)
+    @watch(does_not_wait_to_cleanse)
     def writepage(self, page: Page, wbc: WritebackControl) -> int:
         """Sleeps.  Write the page, which was dirty: ``set_page_writeback``, unlock, submit; its I/O
         ends the writeback.

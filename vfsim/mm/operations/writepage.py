@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vfsim.block.buffer import BufferHead
 from vfsim.checks.calls import Call
 from vfsim.checks.obligations import owe
 from vfsim.mm.operations.bits import AOP_WRITEPAGE_ACTIVATE, DIRTY_TAG, PAGE_SHIFT, WB_SYNC_NONE
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from vfsim.mm.mapping import AddressSpace
     from vfsim.mm.page import Page
     from vfsim.mm.writepages import WritebackControl
+
+_CLOSE = 2  # as many pages as were wanted, times this, is "reasonably close" (P38)
 
 
 def submits_after_writeback(call: Call, page: Page, wbc: WritebackControl) -> Iterator[None]:
@@ -124,8 +127,11 @@ def _ends_writeback(call: Call, page: Page) -> None:
 def counts_what_it_writes(
     call: Call, mapping: AddressSpace, wbc: WritebackControl
 ) -> Iterator[None]:
-    """P37: nr_to_write goes down by each page that goes under writeback.  P40: those were dirty."""
-    before = wbc.nr_to_write
+    """P37: nr_to_write goes down by each page that goes under writeback.  P40: those were dirty.
+    P36, P38: for cleansing, there are about nr_to_write of them.
+    """
+    before, skipped = wbc.nr_to_write, wbc.pages_skipped
+    dirty = _to_be_written(mapping, wbc) if wbc.sync_mode == WB_SYNC_NONE else []
     started: list[Page] = []
 
     def writeback(page: Page) -> None:
@@ -142,6 +148,30 @@ def counts_what_it_writes(
     elif call.error is None:
         text = f"wrote {len(started)} pages and counted nr_to_write down by {counted}"
         call.check("P37", counted >= len(started), text)
+    if call.error is None and dirty:
+        tried = len(started) + wbc.pages_skipped - skipped
+        left = [p for p, n in dirty if p.mapping is mapping and p.dirty and p.started == n]
+        text = f"started I/O on {len(started)} of {len(dirty)} dirty pages; wanted were {before}"
+        call.advise("P36", tried >= min(before, len(dirty)) or not left, text)
+        if len(dirty) > _CLOSE * before:
+            call.advise("P38", len(started) <= _CLOSE * before, text)
+
+
+def _to_be_written(mapping: AddressSpace, wbc: WritebackControl) -> list[tuple[Page, int]]:
+    """The dirty pages of a range, each with how often its writeback was begun so far.
+
+    For cleansing, what is being written already does not count.
+    """
+    first, last = wbc.range_start >> PAGE_SHIFT, wbc.range_end >> PAGE_SHIFT
+    sync = wbc.sync_mode != WB_SYNC_NONE
+    return [
+        (page, page.started)
+        for page in mapping.pages.values()
+        if page.dirty
+        and page.raw_tags & DIRTY_TAG
+        and first <= page.index <= last
+        and (sync or not page.writeback)
+    ]
 
 
 def writes_all_for_sync(call: Call, mapping: AddressSpace, wbc: WritebackControl) -> Iterator[None]:
@@ -149,13 +179,28 @@ def writes_all_for_sync(call: Call, mapping: AddressSpace, wbc: WritebackControl
     if wbc.sync_mode == WB_SYNC_NONE:
         yield
         return
-    first, last = wbc.range_start >> PAGE_SHIFT, wbc.range_end >> PAGE_SHIFT
-    dirty = [
-        (page, page.started)
-        for page in mapping.pages.values()
-        if page.dirty and page.raw_tags & DIRTY_TAG and first <= page.index <= last
-    ]
+    dirty = _to_be_written(mapping, wbc)
     yield
     if call.error is None:
         left = [p for p, n in dirty if p.mapping is mapping and p.dirty and p.started == n]
         call.check("P39", not left, f"left {left[:1]} unwritten, which was dirty, in sync mode")
+
+
+def does_not_wait_to_cleanse(call: Call, page: Page, wbc: WritebackControl) -> Iterator[None]:
+    """P26, for cleansing: I/O in progress on the page or its buffers is not waited for."""
+    if wbc.sync_mode != WB_SYNC_NONE:
+        yield
+        return
+    attached = page.private if isinstance(page.private, list) else ()
+    buffers = [bh for bh in attached if isinstance(bh, BufferHead)]
+    waited: list[Any] = []
+
+    def wait(what: Any) -> None:
+        if what is page or any(what is bh for bh in buffers):
+            waited.append(what)
+
+    call.listeners["wait"] = wait
+    busy = page.io_count > 0 or any(bh.lock.is_locked() for bh in buffers)
+    yield
+    if busy or waited:
+        call.advise("P26", not waited, f"waited for I/O in progress on {waited[:1]}, to cleanse")

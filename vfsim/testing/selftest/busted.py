@@ -32,7 +32,7 @@ from vfsim.testing.selftest.primitives import (
     SrcuDomain,
     tortures,
 )
-from vfsim.testing.selftest.torture import exclusion, run, sequence
+from vfsim.testing.selftest.torture import exclusion, run, sequence, several
 from vfsim.testing.selftest.torture_waits import pipe, references, signals, works
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ GRACE, CALLBACKS, BARRIER = "torture.grace-period", "torture.callbacks", "tortur
 TORN, EARLY, LOST = "torture.torn-read", "torture.early", "wait.lost-wakeup"
 NO_WAKER, HELD, CORRUPT = "wait.no-waker", "lockdep.held-at-exit", "lockdep.corrupt"
 FREED, COUNTS = "torture.use-after-free", "torture.counts"
-INVERSION = "lockdep.irq-inversion"
+INVERSION, DEADLOCK = "lockdep.irq-inversion", "wait.deadlock"
+UNBALANCED = "lockdep.irq-unbalanced"
+WOUNDED, MISUSED = "torture.wounded", "lockdep.ww-mutex"
 ORDER, LOST_WORK = "torture.order", "torture.lost-work"
 
 
@@ -68,6 +70,10 @@ def _lock(primitive: str, how: str, twin: type, *fires: str) -> _Twin:
 def _readers(primitive: str, how: str, twin: type, *fires: str) -> _Twin:
     make: Any = partial(SrcuDomain, twin) if issubclass(twin, Srcu) else twin
     return _Twin(primitive, how, pipe(make, READERS[primitive][1]), fires, _why(twin))
+
+
+def _ww(how: str, twin: type, *fires: str) -> _Twin:
+    return _Twin("ww_mutex", how, several(twin), fires, _why(twin))
 
 
 def _counter(how: str, twin: type, *fires: str) -> _Twin:
@@ -119,10 +125,28 @@ def _twins() -> Iterator[_Twin]:
     yield _lock("spinlock", "hands-it-to-nobody", locks.QuietSpinLock, NO_WAKER, OVERTAKEN)
     yield _lock("spinlock", "last-come-first-served", locks.UnfairSpinLock, OVERTAKEN)
     yield _lock("spinlock", "two-owners", locks.DoubleSpinLock, EXCLUSION)
-    yield _lock(
-        "spinlock_irq", "leaves-interrupts-on", locks.OpenIrqSpinLock, "lockdep.irq-inversion"
-    )
+    yield _lock("spinlock_irq", "leaves-interrupts-on", locks.OpenIrqSpinLock, INVERSION)
     yield _lock("spinlock_irq", "leaves-interrupts-off", locks.StuckIrqSpinLock, HELD)
+    yield _lock("spinlock_bh", "leaves-softirqs-on", locks.OpenBhSpinLock, INVERSION)
+    yield _lock("spinlock_bh", "leaves-softirqs-off", locks.StuckBhSpinLock, UNBALANCED)
+    yield _lock("rwlock", "does-nothing", locks.IdleRwLock, EXCLUSION)
+    yield _lock("rwlock", "readers-join-a-writer", locks.OpenRwLock, EXCLUSION)
+    yield _lock("rwlock", "a-writer-joins-readers", locks.HastyRwLock, EXCLUSION, OVERTAKEN)
+    yield _lock("rwlock", "two-writers", locks.DoubleRwLock, EXCLUSION, OVERTAKEN)
+    yield _lock("rwlock", "lets-nobody-in", locks.QuietRwLock, NO_WAKER, OVERTAKEN)
+    yield _lock("rwlock", "readers-pass-the-line", locks.RudeRwLock, OVERTAKEN)
+    yield _lock("rwlock", "trylock-joins-readers", locks.BlindRwLock, EXCLUSION)
+    yield _lock("rwlock_irq", "handlers-stand-in-line", locks.StiffRwLock, DEADLOCK)
+    yield _lock("rwlock_irq", "leaves-interrupts-on", locks.OpenIrqRwLock, INVERSION)
+    yield _lock("rwlock_bh", "handlers-stand-in-line", locks.StiffRwLock, DEADLOCK)
+    yield _lock("rwlock_bh", "leaves-softirqs-on", locks.OpenBhRwLock, INVERSION)
+    yield _ww("does-nothing", locks.IdleWwMutex, EXCLUSION)
+    yield _ww("wakes-nobody", locks.QuietWwMutex, NO_WAKER)
+    yield _ww("two-owners", locks.TrustingWwMutex, EXCLUSION, MISUSED)
+    yield _ww("never-backs-off", locks.StubbornWwMutex, DEADLOCK)
+    yield _ww("the-older-backs-off", locks.RudeWwMutex, WOUNDED)
+    yield _ww("does-not-look-again", locks.SleepyWwMutex, DEADLOCK)
+    yield _ww("loses-a-count", locks.LossyWwMutex, MISUSED)
     yield _lock("bitlock", "does-nothing", locks.IdleBitLock, EXCLUSION)
     yield _lock("bitlock", "wakes-nobody", locks.QuietBitLock, NO_WAKER)
     yield _lock("bitlock", "two-owners", locks.TrustingBitLock, EXCLUSION)

@@ -20,6 +20,7 @@ import attrs
 
 from vfsim.block.disk import RamDisk
 from vfsim.block.operations import BlockDeviceOperations
+from vfsim.checks.calls import WARNINGS
 from vfsim.checks.contract import TABLES, Operations, methods_of
 from vfsim.checks.counters import uncounted
 from vfsim.explore.execute import explain
@@ -254,7 +255,8 @@ def play(
     program: Program,
     patches: Mapping[str, Callable[..., Any]] | None = None,
 ) -> list[Violation]:
-    """Mount, run the program as a process, unmount; returns everything that was found.
+    """Mount, run the program as a process, unmount; returns everything that was found, warnings
+    last.
 
     What the program itself raises counts, if nothing else explains it.
     """
@@ -275,7 +277,7 @@ def play(
                 kernel.close()
     finally:
         kernel.machine.bury()
-    return kernel.violations
+    return [*kernel.violations, *kernel.machine.data.get(WARNINGS, ())]
 
 
 class _Named:

@@ -27,11 +27,13 @@ from vfsim.locks.rcu_flavours import (
     synchronize_rcu_bh,
     synchronize_sched,
 )
+from vfsim.locks.rwlock import RwLock
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.seqlock import SeqCount, SeqLock
 from vfsim.locks.spinlock import SpinLock
 from vfsim.locks.srcu import Srcu
 from vfsim.locks.waitqueue import WaitQueue
+from vfsim.locks.ww_mutex import WwMutex
 from vfsim.sim.workqueue import (
     WQ_UNBOUND,
     Work,
@@ -41,7 +43,7 @@ from vfsim.sim.workqueue import (
     flush_workqueue,
     queue_work,
 )
-from vfsim.testing.selftest.torture import Lock, exclusion, sequence
+from vfsim.testing.selftest.torture import Lock, exclusion, sequence, several
 from vfsim.testing.selftest.torture_waits import pipe, references, signals, works
 
 if TYPE_CHECKING:
@@ -57,14 +59,30 @@ _MODES: dict[str, Any] = {
     "unread": "up_read",
 }
 
+_RW_MODES: dict[str, Any] = {
+    "take": "write_lock",
+    "drop": "write_unlock",
+    "read": "read_lock",
+    "unread": "read_unlock",
+}
+_RW_IRQ: dict[str, Any] = _RW_MODES | {
+    "take": "write_lock_irqsave",
+    "drop": "write_unlock_irqrestore",
+}
+_RW_BH: dict[str, Any] = _RW_MODES | {"take": "write_lock_bh", "drop": "write_unlock_bh"}
+
 LOCKS = {
     "mutex": Lock(partial(Mutex, tried=True), attempt="trylock"),
     "rwsem": Lock(partial(RwSem, tried=True), **_MODES, attempt="down_write_trylock"),
     "percpu_rwsem": Lock(PerCpuRwSem, **_MODES),
     "spinlock": Lock(partial(SpinLock, tried=True), attempt="trylock", fifo=True),
     "spinlock_irq": Lock(
-        SpinLock, "lock_irqsave", "unlock_irqrestore", fifo=True, restores=True, interrupts=True
+        SpinLock, "lock_irqsave", "unlock_irqrestore", fifo=True, restores=True, handlers="irq"
     ),
+    "spinlock_bh": Lock(SpinLock, "lock_bh", "unlock_bh", fifo=True, handlers="softirq"),
+    "rwlock": Lock(partial(RwLock, tried=True), **_RW_MODES, attempt="write_trylock", fifo=True),
+    "rwlock_irq": Lock(RwLock, **_RW_IRQ, restores=True, handlers="irq"),
+    "rwlock_bh": Lock(RwLock, **_RW_BH, handlers="softirq"),
     "bitlock": Lock(partial(BitLock, tried=True), attempt="trylock"),
     "sleepbit": Lock(partial(SleepBit, tried=True), attempt="trylock", wait="wait"),
     "seqlock_writers": Lock(SeqLock, "write_lock", "write_unlock", fifo=True, core="spin"),
@@ -210,6 +228,7 @@ def tortures() -> dict[str, Torture]:
     """The torture of each primitive, by name."""
     found = {name: exclusion(lock) for name, lock in LOCKS.items()}
     found |= {name: pipe(make, sleeps) for name, (make, sleeps) in READERS.items()}
+    found["ww_mutex"] = several(WwMutex)
     found["seqcount"] = sequence(SeqCount, "write_begin", "write_end", Mutex)
     found["seqlock"] = sequence(SeqLock, "write_lock", "write_unlock")
     found["completion"] = signals(Completions)

@@ -21,7 +21,7 @@ from vfsim.mm.dirty import set_page_dirty
 from vfsim.mm.mapping import find_get_page
 from vfsim.mm.page import put_page
 from vfsim.mm.truncate import invalidate_inode_pages2, invalidate_mapping_pages
-from vfsim.mm.writepages import filemap_flush
+from vfsim.mm.writepages import WritebackControl, do_writepages, filemap_flush
 
 if TYPE_CHECKING:
     from vfsim.fs.syscalls import Sys
@@ -125,6 +125,29 @@ def rename_across(sys: Sys) -> None:
     sys.rename("/f", "/d/f")
 
 
+def rename_everywhere(sys: Sys) -> None:
+    """Files and directories move down, up, across and onto each other, in either order of their
+    addresses.
+    """
+    for path in ("/d", "/d/e", "/x", "/y"):
+        sys.mkdir(path)
+    for path in ("/d/f", "/x/f", "/a", "/b", "/c"):
+        make(sys, path)
+    for old, new in (
+        ("/d/f", "/d/e/f"),
+        ("/d/e/f", "/d/f"),
+        ("/x/f", "/y/f"),
+        ("/y/f", "/x/f"),
+        ("/a", "/b"),
+        ("/c", "/b"),
+    ):
+        sys.rename(old, new)
+    make(sys, "/c")
+    sys.rename("/c", "/b")
+    sys.mkdir("/z")
+    sys.rename("/d/e", "/z")
+
+
 def stat(sys: Sys) -> None:
     """Attributes of a file."""
     make(sys)
@@ -177,6 +200,27 @@ def flush_later(sys: Sys) -> None:
     """Two pages, which the flusher writes when they are old."""
     make(sys, data=b"x" * (2 * PAGE))
     sys.msleep(60_000)
+
+
+def flush_at_once(sys: Sys) -> None:
+    """A page, which is written as soon as it is dirty, for no need."""
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.write(fd, b"x" * PAGE)
+    file, how = fdget(fd)
+    filemap_flush(file.f_mapping)
+    fdput(file, how)
+    sys.close(fd)
+
+
+def write_some(sys: Sys) -> None:
+    """Six dirty pages, of which the kernel wants two written."""
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.write(fd, b"x" * (6 * PAGE))
+    file, how = fdget(fd)
+    do_writepages(file.f_mapping, WritebackControl(nr_to_write=2))
+    fdput(file, how)
+    sys.fsync(fd)
+    sys.close(fd)
 
 
 def read_back(sys: Sys) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vfsim.sim.errors import Violation
     from vfsim.testing.selftest.case import Case
 
-MODULES = ("contract", "lockdep", "busted", "races")
+MODULES = ("contract", "lockdep", "busted", "races", "instances")
 """Who contributes cases."""
 
 RECORD = "selftest"

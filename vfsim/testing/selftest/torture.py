@@ -8,6 +8,7 @@ torture      for                what gives a broken one away
 ============ ================== ==================================================================
 `exclusion`  locks              a flag that says who is inside; a count that loses updates; who is
                                 served before those that waited when it came; what is left locked
+`several`    wound/wait mutexes the same with two at a time; who is told to back off
 `pipe`       RCU and its kin    an element that a reader has found and that is one grace period
                                 too old; callbacks that never run, or twice, or after the barrier
 `sequence`   sequence counters  two words that a reader sees half changed
@@ -18,25 +19,27 @@ torture      for                what gives a broken one away
                                 or a cancellation that is over while it runs; a lost order
 ============ ================== ==================================================================
 
-All but `exclusion` and `sequence` are in `torture_waits`.  Whoever sleeps for ever is found by the
-wait-for graph.  What is found is the primitive's fault, so the kernel is blamed.  A torture spawns
-its tasks and returns the last look.
+All but `exclusion`, `several` and `sequence` are in `torture_waits`.  Whoever sleeps for ever is
+found by the wait-for graph.  What is found is the primitive's fault, so the kernel is blamed.  A
+torture spawns its tasks and returns the last look.
 """
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from vfsim.explore.explore import search
 from vfsim.explore.program import FunctionProgram
+from vfsim.locks.ww_mutex import WwClass, WwContext
 from vfsim.sim.errors import Violation
 from vfsim.sim.state import K
 from vfsim.sim.task import BLOCKED, SPINNING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from vfsim.sim.machine import Machine
     from vfsim.sim.task import Task
@@ -93,7 +96,8 @@ class Lock:
         wait: waits until it is free, without taking it.
         fifo: who waits longest is served first.
         restores: what ``take`` returns is given to ``drop``.
-        interrupts: handlers take it, too.
+        handlers: ``irq`` or ``softirq``: handlers there take it, too (where it can be shared, for
+            reading).
         core: the attribute that is waited for, where it is not the lock itself.
     """
 
@@ -106,7 +110,7 @@ class Lock:
     wait: str = ""
     fifo: bool = False
     restores: bool = False
-    interrupts: bool = False
+    handlers: str = ""
     core: str = ""
 
 
@@ -143,6 +147,13 @@ class _Inside:
             names = ", ".join(t.name for t in others)
             wrong("exclusion", f"{K.cur.name} is inside together with {names}")
 
+    def last_look(self, one: Any, machine: Machine) -> None:
+        """When all have left: no update is lost, and the lock is free."""
+        if self.value != self.expected:
+            wrong("lost-update", f"{self.expected} updates left {self.value}", machine)
+        if one.is_locked() or one.statistics()["waiting"]:
+            wrong("left-locked", f"everybody has left, and there is {one!r}", machine)
+
 
 def exclusion(lock: Lock, writers: int = 2, readers: int = 2, rounds: int = 2) -> Torture:
     """Writers alone, readers among themselves, nobody overtaken by rule, nobody left behind."""
@@ -160,20 +171,25 @@ def exclusion(lock: Lock, writers: int = 2, readers: int = 2, rounds: int = 2) -
             found = [t for t in machine.tasks if t.waits_on is waited_for and t.state in states]
             return [(t, served.get(t, 0)) for t in found]
 
+        def get(take: str) -> Any:
+            """Take it in a mode; who waited before must not wait still."""
+            before = waiting() if lock.fifo else []
+            flags = getattr(one, take)()
+            late = [wait[0].name for wait in waiting() if wait in before]
+            if late:
+                wrong("overtaken", f"{K.cur.name} was served before {', '.join(late)}")
+            served[K.cur] = served.get(K.cur, 0) + 1
+            return flags
+
         def writer() -> None:
             for _ in range(rounds):
-                before = waiting() if lock.fifo else []
-                flags = getattr(one, lock.take)()
-                late = [wait[0].name for wait in waiting() if wait in before]
-                if late:
-                    wrong("overtaken", f"{K.cur.name} was served before {', '.join(late)}")
-                served[K.cur] = served.get(K.cur, 0) + 1
+                flags = get(lock.take)
                 inside.write()
                 getattr(one, lock.drop)(*([flags] if lock.restores else []))
 
         def reader() -> None:
             for _ in range(rounds):
-                getattr(one, lock.read)()
+                get(lock.read)
                 inside.look()
                 getattr(one, lock.unread)()
 
@@ -189,26 +205,92 @@ def exclusion(lock: Lock, writers: int = 2, readers: int = 2, rounds: int = 2) -
             for _ in range(rounds):
                 getattr(one, lock.wait)()
 
+        def interrupted(task: Task, body: Callable[[], None]) -> None:
+            """A handler does the same on the task's CPU."""
+            if lock.handlers == "irq":
+                machine.post_irq(task.cpu.index, body, name="device")
+            elif lock.handlers:
+                machine.post_irq(task.cpu.index, machine.raise_softirq, body, name="device")
+
         for i in range(writers):
-            machine.spawn(writer, name=f"writer{i}")
-            if lock.interrupts:
-                machine.post_irq(i, writer, name="device")
+            task = machine.spawn(writer, name=f"writer{i}")
+            if not lock.read:
+                interrupted(task, writer)
         for i in range(readers if lock.read else 0):
-            machine.spawn(reader, name=f"reader{i}")
+            interrupted(machine.spawn(reader, name=f"reader{i}"), reader)
         if lock.attempt:
             machine.spawn(tryer)
         if lock.wait:
             machine.spawn(waiter)
 
+        return lambda: inside.last_look(one, machine)
+
+    return torture
+
+
+def several(make: Callable[[WwClass], Any]) -> Torture:
+    """Contexts that want both of two mutexes, in either order, and a task that wants one at a time.
+
+    Nobody backs off without having something, nor before who is younger; so the oldest never does.
+    """
+
+    def torture(machine: Machine) -> Callable[[], None]:
+        family = WwClass("tortured")
+        pair = [(make(family), _Inside()) for _ in range(2)]
+
+        def taker(*wanted: tuple[Any, _Inside]) -> None:
+            with WwContext(family) as ctx:
+                taken: list[Any] = []
+                for one in _taking(ctx, [one for one, _ in wanted], taken):
+                    _justified(ctx, one, taken)
+                    while taken:
+                        taken.pop().unlock()
+                    one.lock_slow(ctx)
+                    taken.append(one)
+                ctx.done()
+                for _, inside in wanted:
+                    inside.write()
+                while taken:
+                    taken.pop().unlock()
+
+        def loner() -> None:
+            for one, inside in pair:
+                one.lock()
+                inside.write()
+                one.unlock()
+
+        for i in range(3):
+            machine.spawn(taker, *(pair if i % 2 else reversed(pair)), name=f"taker{i}")
+        machine.spawn(loner)
+
         def last_look() -> None:
-            if inside.value != inside.expected:
-                wrong("lost-update", f"{inside.expected} updates left {inside.value}", machine)
-            if one.is_locked() or one.statistics()["waiting"]:
-                wrong("left-locked", f"everybody has left, and there is {one!r}", machine)
+            for one, inside in pair:
+                inside.last_look(one, machine)
 
         return last_look
 
     return torture
+
+
+def _taking(ctx: WwContext, wanted: list[Any], taken: list[Any]) -> Iterator[Any]:
+    """Take what is wanted and not yet taken; yields each that could not be had."""
+    while missing := [one for one in wanted if one not in taken]:
+        try:
+            missing[0].lock(ctx)
+        except OSError as error:
+            if error.errno != errno.EDEADLK:
+                raise
+            yield missing[0]
+        else:
+            taken.append(missing[0])
+
+
+def _justified(ctx: WwContext, one: Any, taken: list[Any]) -> None:
+    """Whether a context was told to back off as it must be."""
+    if not taken:
+        wrong("wounded", f"{ctx!r} is to back off, and has nothing")
+    if one.ctx is None or one.ctx.stamp > ctx.stamp:
+        wrong("wounded", f"{ctx!r} is to back off before {one.ctx!r}, which is no older")
 
 
 # -- sequence counters -----------------------------------------------------------------------------

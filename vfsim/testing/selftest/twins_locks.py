@@ -5,15 +5,19 @@ A twin overrides one method of the original.  Its docstring says what is broken.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import errno
+from typing import TYPE_CHECKING, Any
 
 from vfsim.locks.bitlock import BitLock, SleepBit
 from vfsim.locks.mutex import Mutex
 from vfsim.locks.percpu_rwsem import PerCpuRwSem
 from vfsim.locks.rcu_sync import PASSED, RcuSync
+from vfsim.locks.rwlock import RwLock
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.seqlock import SeqCount, SeqLock
 from vfsim.locks.spinlock import SpinLock
+from vfsim.locks.ww_mutex import WwMutex
+from vfsim.sim.context import SHARED, TRY
 from vfsim.sim.cpu import local_irq_save
 from vfsim.sim.scheduler import block, spin
 from vfsim.sim.state import K
@@ -21,18 +25,16 @@ from vfsim.testing.selftest.torture import step
 from vfsim.testing.selftest.twins_waits import QuietQueue
 
 if TYPE_CHECKING:
+    from vfsim.locks.ww_mutex import WwContext
     from vfsim.sim.task import Task
 
 
-# -- locks that sleep ------------------------------------------------------------------------------
-
-
-class IdleMutex(Mutex):
+class _Idle:
     """Taking and releasing do nothing."""
 
     __slots__ = ()
 
-    def lock(self, subclass: int = 0) -> None:
+    def lock(self, subclass: Any = 0) -> None:
         step(self)
 
     def trylock(self) -> bool:
@@ -41,6 +43,15 @@ class IdleMutex(Mutex):
 
     def unlock(self) -> None:
         step(self)
+
+
+# -- locks that sleep ------------------------------------------------------------------------------
+
+
+class IdleMutex(_Idle, Mutex):
+    """Taking and releasing do nothing."""
+
+    __slots__ = ()
 
 
 class QuietMutex(Mutex):
@@ -212,20 +223,10 @@ class TrustingSleepBit(SleepBit):
 # -- locks that spin -------------------------------------------------------------------------------
 
 
-class IdleSpinLock(SpinLock):
+class IdleSpinLock(_Idle, SpinLock):
     """Taking and releasing do nothing."""
 
     __slots__ = ()
-
-    def lock(self, subclass: int = 0) -> None:
-        step(self)
-
-    def trylock(self) -> bool:
-        step(self)
-        return True
-
-    def unlock(self) -> None:
-        step(self)
 
 
 class QuietSpinLock(SpinLock):
@@ -284,6 +285,27 @@ class StuckIrqSpinLock(SpinLock):
         self.unlock()
 
 
+class OpenBhSpinLock(SpinLock):
+    """The bh form leaves softirqs on."""
+
+    __slots__ = ()
+
+    def lock_bh(self) -> None:
+        self.lock()
+
+    def unlock_bh(self) -> None:
+        self.unlock()
+
+
+class StuckBhSpinLock(SpinLock):
+    """A release lets no softirqs run again."""
+
+    __slots__ = ()
+
+    def unlock_bh(self) -> None:
+        self.unlock()
+
+
 class IdleBitLock(BitLock):
     """Taking the bit does not wait while it is set."""
 
@@ -310,6 +332,207 @@ class TrustingBitLock(BitLock):
     def _wait(self, t: Task) -> None:
         self.waiters = [*(self.waiters or ()), t]
         spin(self)
+
+
+# -- locks that spin, shared -----------------------------------------------------------------------
+
+
+class IdleRwLock(_Idle, RwLock):
+    """Taking and releasing do nothing."""
+
+    __slots__ = ()
+    write_lock = read_lock = _Idle.lock
+    write_unlock = read_unlock = _Idle.unlock
+    write_trylock = _Idle.trylock
+
+
+class OpenRwLock(RwLock):
+    """A reader does not wait for a writer."""
+
+    __slots__ = ()
+
+    def _wait(self, t: Task, shared: bool) -> None:
+        if shared:
+            self.readers[t] = self.readers.get(t, 0) + 1
+        else:
+            super()._wait(t, shared)
+
+
+class HastyRwLock(RwLock):
+    """A writer does not wait for readers, only for writers."""
+
+    __slots__ = ()
+
+    def _wait(self, t: Task, shared: bool) -> None:
+        if shared or self.owner is not None:
+            super()._wait(t, shared)
+        else:
+            self.owner = t
+
+
+class DoubleRwLock(RwLock):
+    """Who has to wait for the lock to write is inside at once."""
+
+    __slots__ = ()
+
+    def _wait(self, t: Task, shared: bool) -> None:
+        if shared:
+            super()._wait(t, shared)
+        else:
+            self.owner = t
+
+
+class QuietRwLock(RwLock):
+    """The last reader lets nobody in."""
+
+    __slots__ = ()
+
+    def read_unlock(self) -> None:
+        waiters, self.waiters = self.waiters, None
+        super().read_unlock()
+        self.waiters = waiters
+
+
+class RudeRwLock(RwLock):
+    """Readers pass the writers that stand in line, wherever they are."""
+
+    __slots__ = ()
+
+    def _read(self, mode: int) -> None:
+        line, self.waiters = self.waiters, None
+        super()._read(mode)
+        self.waiters = [*(line or ()), *(self.waiters or ())]
+
+
+class BlindRwLock(RwLock):
+    """A trylock does not see the readers."""
+
+    __slots__ = ()
+
+    def write_trylock(self) -> bool:
+        step(self)
+        if self.owner is not None:
+            return False
+        self._got(K.cur, self.key | TRY)
+        self.owner = K.cur
+        return True
+
+
+class StiffRwLock(RwLock):
+    """A handler that reads stands in line behind the writers, as everybody does."""
+
+    __slots__ = ()
+
+    def _read(self, mode: int) -> None:
+        step(self)
+        t = K.cur
+        self._got(t, self.key | SHARED | mode)
+        if self.owner is not None or self.waiters:
+            self._wait(t, True)
+        else:
+            self.readers[t] = self.readers.get(t, 0) + 1
+
+    def _let_in(self, waiters: list[tuple[Task, bool]]) -> None:
+        while waiters and waiters[0][1]:
+            task = waiters.pop(0)[0]
+            self.readers[task] = self.readers.get(task, 0) + 1
+            K.machine.wake(task)
+        super()._let_in(waiters)
+
+
+class OpenIrqRwLock(RwLock):
+    """The irqsave form leaves interrupts on."""
+
+    __slots__ = ()
+
+    def write_lock_irqsave(self) -> bool:
+        self.write_lock()
+        return False
+
+    def write_unlock_irqrestore(self, flags: bool) -> None:
+        self.write_unlock()
+
+
+class OpenBhRwLock(RwLock):
+    """The bh form leaves softirqs on."""
+
+    __slots__ = ()
+
+    def write_lock_bh(self) -> None:
+        self.write_lock()
+
+    def write_unlock_bh(self) -> None:
+        self.write_unlock()
+
+
+# -- wound/wait mutexes ----------------------------------------------------------------------------
+
+
+class IdleWwMutex(_Idle, WwMutex):
+    """Taking and releasing do nothing."""
+
+    __slots__ = ()
+
+
+class QuietWwMutex(WwMutex):
+    """A release wakes nobody."""
+
+    __slots__ = ()
+
+    def _wake(self) -> None:
+        pass
+
+
+class TrustingWwMutex(WwMutex):
+    """Who was woken takes it without looking whether somebody else was faster."""
+
+    __slots__ = ()
+
+    def _contend(self, t: Task, ctx: WwContext) -> None:
+        self._may_wait(ctx)
+        self.waiters = [*(self.waiters or ()), t]
+        block(self)
+
+
+class StubbornWwMutex(WwMutex):
+    """Nobody is told to back off."""
+
+    __slots__ = ()
+
+    def _may_wait(self, ctx: WwContext) -> None:
+        pass
+
+
+class RudeWwMutex(WwMutex):
+    """The older of two contexts is told to back off."""
+
+    __slots__ = ()
+
+    def _may_wait(self, ctx: WwContext) -> None:
+        if self.ctx is not None and ctx.acquired and ctx.stamp < self.ctx.stamp:
+            ctx.contending = self
+            raise OSError(errno.EDEADLK, "a younger context has it")
+
+
+class SleepyWwMutex(WwMutex):
+    """Who waits does not look again when an older context gets the mutex."""
+
+    __slots__ = ()
+
+    def _belongs_to(self, ctx: WwContext) -> None:
+        waiting, self._contexts = self._contexts, {}
+        super()._belongs_to(ctx)
+        self._contexts = waiting
+
+
+class LossyWwMutex(WwMutex):
+    """A release does not take the mutex off its context's count."""
+
+    __slots__ = ()
+
+    def unlock(self) -> None:
+        self.ctx = None
+        super().unlock()
 
 
 # -- sequence counters -----------------------------------------------------------------------------

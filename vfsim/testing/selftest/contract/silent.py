@@ -24,6 +24,7 @@ from vfsim.testing.selftest import programs
 from vfsim.testing.selftest.case import SILENT, Case
 from vfsim.testing.selftest.changes import asserting, atomic, holding, in_rcu
 from vfsim.testing.selftest.contract.block import good, writes_with
+from vfsim.testing.selftest.contract.writepage import writes_early
 from vfsim.testing.selftest.mutants import clean, overridden, play
 from vfsim.testing.target import load
 
@@ -102,6 +103,10 @@ def _permitted() -> Iterator[Case]:
             f"cleansing.{change.__name__.strip('_')}", programs.flush_later,
             inside={f"{a_op}.writepage": change},
         )  # fmt: skip
+    yield clean(
+        "cleansing.in flight", programs.flush_at_once,
+        inside={f"{a_op}.write_end": writes_early},
+    )  # fmt: skip
     yield clean(
         "frees after synchronize_rcu", programs.unlink,
         inside={"super_operations.destroy_inode": _waits_and_frees},

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vfsim.block.bio import WRITE, Bio
-from vfsim.block.buffer import ll_rw_block
+from vfsim.block.buffer import ll_rw_block, wait_on_buffer
 from vfsim.block.queue import submit_bio
 from vfsim.filesystems.wholefs import BLOCK, get_block
 from vfsim.mm.dirty import (
@@ -17,6 +17,7 @@ from vfsim.mm.dirty import (
 )
 from vfsim.mm.operations import AOP_WRITEPAGE_ACTIVATE, WB_SYNC_NONE
 from vfsim.mm.page import PAGE_SIZE, lock_page, unlock_page, wait_on_page_writeback
+from vfsim.mm.writepages import LONG_MAX
 from vfsim.testing.selftest import programs
 from vfsim.testing.selftest.changes import without
 from vfsim.testing.selftest.contract.notation import Row
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 WRITEPAGE = Row("address_space_operations", "writepage", programs.write_back)
 LATER = Row("address_space_operations", "writepage", programs.flush_later)
+SOME = Row("address_space_operations", "writepages", programs.write_some)
 WRITEPAGES = Row("address_space_operations", "writepages", programs.write_back)
 CELL = "address_space_operations.writepage.PageLocked(page)"
 
@@ -136,7 +138,7 @@ def _writing() -> Iterator[Mutant]:
         programs.write_back,
         inside={
             WRITEPAGE.name: _writes_at_once,
-            "address_space_operations.write_end": _writes_early,
+            "address_space_operations.write_end": writes_early,
         },
     )  # fmt: skip
 
@@ -213,7 +215,7 @@ def _writes_at_once(call: Call) -> int:
     return 0
 
 
-def _writes_early(call: Call) -> Any:
+def writes_early(call: Call) -> Any:
     """The buffers' I/O starts as soon as they are dirty."""
     page = call.page
     result = call.go()
@@ -238,6 +240,18 @@ def _refusing() -> Iterator[Mutant]:
         programs.flush_later, inside={WRITEPAGE.name: _activates()},
         around={WRITEPAGE.name: _tries_again},
     )  # fmt: skip
+
+    yield Mutant(
+        "P26", "filesystem", "writepage() waits for the page's buffers to cleanse it",
+        programs.flush_at_once,
+        inside={WRITEPAGE.name: _waits, "address_space_operations.write_end": writes_early},
+    )  # fmt: skip
+
+
+def _waits(call: Call) -> Any:
+    for bh in call.page.private or ():
+        wait_on_buffer(bh)
+    return call.go()
 
 
 def _redirties(call: Call) -> int:
@@ -278,6 +292,9 @@ def _ranges() -> Iterator[Mutant]:
     yield WRITEPAGES.filesystem("P39", "writes nothing in sync mode", _writes_nothing, "nothing")
     yield WRITEPAGES.filesystem("P40", "writes a clean page", _writes_clean_pages)
 
+    yield SOME.filesystem("P36", "writes one page where two are wanted", _writes_one)
+    yield SOME.filesystem("P38", "writes six pages where two are wanted", _writes_all)
+
 
 def _counts_up(call: Call) -> None:
     call.go()
@@ -294,6 +311,20 @@ def _stops_early(call: Call) -> None:
     call.wbc.range_end, end = PAGE_SIZE - 1, call.wbc.range_end
     call.go()
     call.wbc.range_end = end
+
+
+def _writes_one(call: Call) -> None:
+    if call.wbc.sync_mode == WB_SYNC_NONE:
+        _stops_early(call)
+    else:
+        call.go()
+
+
+def _writes_all(call: Call) -> None:
+    wanted = call.wbc.nr_to_write
+    call.wbc.nr_to_write = LONG_MAX
+    call.go()
+    call.wbc.nr_to_write -= LONG_MAX - wanted
 
 
 def _writes_nothing(call: Call) -> None:

@@ -95,33 +95,6 @@ def a_trylock_that_worked(m: Machine, c: Cell) -> None:
 
 
 @clean
-def readers_and_a_writer(m: Machine, c: Cell) -> None:
-    """A semaphore, shared to read and alone to write."""
-
-    def reader() -> None:
-        with c.sem.shared():
-            read(c)
-
-    both(m, reader, reader)
-    m.spawn(locked(c.sem, write, c))
-
-
-@races
-def a_writer_among_readers(m: Machine, c: Cell) -> None:
-    """Both hold the semaphore shared, and one writes."""
-
-    def reader() -> None:
-        with c.sem.shared():
-            read(c)
-
-    def writer() -> None:
-        with c.sem.shared():
-            write(c)
-
-    both(m, reader, writer)
-
-
-@clean
 def downgrade(m: Machine, c: Cell) -> None:
     """Written alone, then read together with others."""
 

@@ -124,43 +124,51 @@ def nested_under_another(m: Machine, c: Cell) -> None:
         before_and_after(m, Cell(), lock, Taking(take, leave))
 
 
+# -- what readers share ----------------------------------------------------------------------------
+
+
+def _shared(kind: str, make: Callable[[str], Any]) -> None:
+    """The rows that every lock with a shared mode has."""
+
+    def readers_and_a_writer(m: Machine, c: Cell) -> None:
+        """Shared to read and alone to write."""
+        lock = make(f"cell.{kind}")
+        both(m, locked(lock.shared(), read, c), locked(lock.shared(), read, c))
+        m.spawn(locked(lock, write, c))
+
+    def writer_among_readers(m: Machine, c: Cell) -> None:
+        """Both hold it for reading, and one writes."""
+        lock = make(f"cell.{kind}")
+        both(m, locked(lock.shared(), read, c), locked(lock.shared(), write, c))
+
+    def read_then_written(m: Machine, c: Cell) -> None:
+        """What came before a read hold comes before the next write hold."""
+        lock = make(f"cell.{kind}")
+        before_and_after(m, c, lock.shared(), lock)
+
+    def written_then_read(m: Machine, c: Cell) -> None:
+        """What came before a write hold's end comes before the next read hold."""
+        lock = make(f"cell.{kind}")
+        before_and_after(m, c, lock, lock.shared())
+
+    def read_then_read(m: Machine, c: Cell) -> None:
+        """Two read holds order nothing."""
+        lock = make(f"cell.{kind}")
+        before_and_after(m, c, lock.shared(), lock.shared())
+
+    for row in (readers_and_a_writer, read_then_written, written_then_read):
+        row.__name__ = f"{kind}_{row.__name__}"
+        clean(row)
+    for row in (writer_among_readers, read_then_read):
+        row.__name__ = f"{kind}_{row.__name__}"
+        races(row)
+
+
+for _kind, _make in (("rwlock", RwLock), ("percpu", PerCpuRwSem), ("semaphore", RwSem)):
+    _shared(_kind, _make)
+
+
 # -- reader/writer spinlocks -----------------------------------------------------------------------
-
-
-@clean
-def rwlock_readers_and_a_writer(m: Machine, c: Cell) -> None:
-    """A reader/writer spinlock, shared to read and alone to write."""
-    lock = RwLock("cell.rw")
-    both(m, locked(lock.shared(), read, c), locked(lock.shared(), read, c))
-    m.spawn(locked(lock, write, c))
-
-
-@races
-def rwlock_writer_among_readers(m: Machine, c: Cell) -> None:
-    """Both hold it for reading, and one writes."""
-    lock = RwLock("cell.rw")
-    both(m, locked(lock.shared(), read, c), locked(lock.shared(), write, c))
-
-
-@clean
-def rwlock_read_then_written(m: Machine, c: Cell) -> None:
-    """What came before a read hold comes before the next write hold."""
-    lock = RwLock("cell.rw")
-    before_and_after(m, c, lock.shared(), lock)
-
-
-@clean
-def rwlock_written_then_read(m: Machine, c: Cell) -> None:
-    """What came before a write hold's end comes before the next read hold."""
-    lock = RwLock("cell.rw")
-    before_and_after(m, c, lock, lock.shared())
-
-
-@races
-def rwlock_read_then_read(m: Machine, c: Cell) -> None:
-    """Two read holds order nothing."""
-    lock = RwLock("cell.rw")
-    before_and_after(m, c, lock.shared(), lock.shared())
 
 
 @clean
@@ -336,35 +344,6 @@ def ww_context_alone(m: Machine, c: Cell) -> None:
 
 
 @clean
-def percpu_readers_and_a_writer(m: Machine, c: Cell) -> None:
-    """A per-CPU semaphore, shared to read and alone to write."""
-    sem = PerCpuRwSem("cell.percpu")
-    both(m, locked(sem.shared(), read, c), locked(sem.shared(), read, c))
-    m.spawn(locked(sem, write, c))
-
-
-@races
-def percpu_writer_among_readers(m: Machine, c: Cell) -> None:
-    """Both hold it for reading, and one writes."""
-    sem = PerCpuRwSem("cell.percpu")
-    both(m, locked(sem.shared(), read, c), locked(sem.shared(), write, c))
-
-
-@clean
-def percpu_written_then_read(m: Machine, c: Cell) -> None:
-    """What came before a write hold's end comes before the next read hold."""
-    sem = PerCpuRwSem("cell.percpu")
-    before_and_after(m, c, sem, sem.shared())
-
-
-@clean
-def percpu_read_then_written(m: Machine, c: Cell) -> None:
-    """What came before a read hold comes before the next write hold."""
-    sem = PerCpuRwSem("cell.percpu")
-    before_and_after(m, c, sem.shared(), sem)
-
-
-@clean
 def percpu_with_writers_about(m: Machine, c: Cell) -> None:
     """The same without a grace period, where readers are slow already."""
     for way in range(3):
@@ -446,18 +425,3 @@ def percpu_disowned_to_nobody(m: Machine, c: Cell) -> None:
         sem.up_read()
 
     both(m, one, other)
-
-
-# -- semaphores ------------------------------------------------------------------------------------
-
-
-@clean
-def semaphore_read_then_written(m: Machine, c: Cell) -> None:
-    """What came before a read hold comes before the next write hold."""
-    before_and_after(m, c, c.sem.shared(), c.sem)
-
-
-@races
-def semaphore_read_then_read(m: Machine, c: Cell) -> None:
-    """Two read holds order nothing."""
-    before_and_after(m, c, c.sem.shared(), c.sem.shared())
