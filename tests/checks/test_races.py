@@ -26,8 +26,10 @@ from vfsim.locks.spinlock import SpinLock
 from vfsim.sim.choice import RoundRobin
 from vfsim.sim.machine import Machine
 from vfsim.sim.shared import (
+    POINTS,
     accesses_for_its_caller,
     guarded_by,
+    install,
     kernel_struct,
     ordered,
     shared,
@@ -179,13 +181,14 @@ def matrix_program(machine: Machine) -> None:
     for row in (
         matrix.interrupts.spin_lock_irq,
         matrix.rcu.rcu_callback,
-        matrix.locks.readers_and_a_writer,
+        matrix.rwlocks.every_shared_lock_passed,
     ):
         row(machine, matrix.Cell())
 
 
 def test_off_is_the_plain_slot_and_the_plain_lock() -> None:
     """A machine that does not look leaves nothing behind on classes and locks."""
+    install(POINTS)
     before = {(owner, name): vars(owner)[name] for owner, name, _ in clocks.HOOKS}
     execute(FunctionProgram(locked_and_not), RoundRobin())
     assert isinstance(Info.__dict__["free"], property)
