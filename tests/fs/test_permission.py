@@ -32,6 +32,8 @@ class Node:
         self.i_mode = mode
         self.i_uid = uid
         self.i_gid = gid
+        self.i_sb = self
+        self.s_flags = 0
 
 
 def allowed(k: Kernel, cred: Cred, node: Node, mask: int) -> bool:

@@ -235,6 +235,23 @@ def simple_rename(
     inode.i_ctime = old_dir.i_ctime
 
 
+def simple_rename_exchange(
+    old_dir: Inode, old_dentry: Dentry, new_dir: Inode, new_dentry: Dentry
+) -> None:
+    """Never sleeps.  ``rename`` with RENAME_EXCHANGE of a tree in the dcache: what is left to do is
+    to count the links of two parents, if a directory leaves one for the other.
+    """
+    old, new = old_dentry.d_inode, new_dentry.d_inode
+    assert old is not None and new is not None
+    old_is_dir, new_is_dir = S_ISDIR(old.i_mode), S_ISDIR(new.i_mode)
+    if old_dir is not new_dir and old_is_dir != new_is_dir:
+        loses, gains = (old_dir, new_dir) if old_is_dir else (new_dir, old_dir)
+        drop_nlink(loses)
+        inc_nlink(gains)
+    touch(old_dir, new_dir)
+    old.i_ctime = new.i_ctime = old_dir.i_ctime
+
+
 def dcache_readdir(file: File, ctx: DirContext) -> None:
     """Sleeps.  ``iterate`` of a tree in the dcache: the children, oldest first.
 
@@ -683,6 +700,7 @@ __all__ = [
     "simple_positive",
     "simple_readpage",
     "simple_rename",
+    "simple_rename_exchange",
     "simple_rmdir",
     "simple_setattr",
     "simple_statfs",

@@ -4,6 +4,9 @@ Names live in the dcache and inodes in memory, as in ramfs; the bytes of files l
 that writeback and interrupts take part.  There is nothing to learn here about storing files; it is
 the ground on which ``vfsim selftest`` stands: a mutant is wholefs with one method replaced.
 
+Extended attributes, access control lists among them, are in the inode's store; lists are read from
+there when somebody asks.
+
 A file's data has an `Extent` of `BLOCKS` blocks on the disk, taken when its first byte is written
 and given back when the inode goes.  What was never written is a hole.
 
@@ -25,8 +28,29 @@ from vfsim.filesystems.libfs import (
     SimpleFileOperations,
     SimpleSuperOperations,
 )
-from vfsim.filesystems.ramfs import RamDirectory, RamFS, parse_options, ramfs_get_inode
+from vfsim.filesystems.ramfs import (
+    RamAttributes,
+    RamDirectory,
+    RamFS,
+    RamInode,
+    RamTrustedXattrs,
+    RamUserXattrs,
+    parse_options,
+    ramfs_get_inode,
+)
+from vfsim.fs.acl import ACL_TYPE_ACCESS, ACL_TYPE_DEFAULT
+from vfsim.fs.acl_cache import forget_all_cached_acls, set_cached_acl
+from vfsim.fs.acl_xattr import (
+    XATTR_NAME_POSIX_ACL_ACCESS,
+    XATTR_NAME_POSIX_ACL_DEFAULT,
+    posix_acl_chmod,
+    posix_acl_create,
+    posix_acl_from_xattr,
+    posix_acl_to_xattr,
+    posix_acl_update_mode,
+)
 from vfsim.fs.attr import (
+    ATTR_MODE,
     ATTR_SIZE,
     generic_update_time,
     setattr_copy,
@@ -34,13 +58,16 @@ from vfsim.fs.attr import (
     simple_setattr,
 )
 from vfsim.fs.d_walk import d_genocide
-from vfsim.fs.dcache import d_add, d_in_lookup, d_make_root
+from vfsim.fs.dcache import d_add, d_in_lookup, d_make_root, d_tmpfile
+from vfsim.fs.fiemap import generic_block_fiemap
 from vfsim.fs.icache import clear_inode, truncate_inode_pages_final
-from vfsim.fs.inode import Inode, generic_drop_inode, insert_inode_hash, iput
+from vfsim.fs.inode import generic_drop_inode, insert_inode_hash, iput
 from vfsim.fs.open import finish_open
-from vfsim.fs.operations import DentryOperations, FileOperations, InodeOperations
+from vfsim.fs.operations import DentryOperations, FileOperations, InodeOperations, XattrHandler
 from vfsim.fs.permission import generic_permission
+from vfsim.fs.process import CAP_SYS_ADMIN, capable
 from vfsim.fs.super import kill_block_super, mount_bdev, sb_min_blocksize
+from vfsim.fs.xattr import shown_xattrs
 from vfsim.mm.buffers import (
     block_invalidatepage,
     block_read_full_page,
@@ -59,9 +86,11 @@ from vfsim.mm.writepages import generic_writepages
 from vfsim.sim.errors import ENOSPC
 
 if TYPE_CHECKING:
+    from vfsim.fs.acl import PosixAcl
     from vfsim.fs.attr import IAttr
     from vfsim.fs.dcache import Dentry
     from vfsim.fs.file import File
+    from vfsim.fs.inode import Inode
     from vfsim.fs.operations import SuperOperations
     from vfsim.fs.super import SuperBlock
     from vfsim.mm.mapping import AddressSpace
@@ -129,6 +158,20 @@ def whole_inode(dir: Inode, mode: int, dev: int = 0) -> Inode:
     return inode
 
 
+LISTS = {
+    ACL_TYPE_ACCESS: XATTR_NAME_POSIX_ACL_ACCESS,
+    ACL_TYPE_DEFAULT: XATTR_NAME_POSIX_ACL_DEFAULT,
+}
+
+
+def keep_list(inode: Inode, acl: PosixAcl | None, kind: int) -> None:
+    """Never sleeps.  Put an access control list into the store, or take it out."""
+    assert isinstance(inode, RamInode)
+    if acl is not None or inode.xattrs is not None:
+        value = None if acl is None else posix_acl_to_xattr(acl)
+        inode.store().set(LISTS[kind], value, 0)
+
+
 # -- the tables ------------------------------------------------------------------------------------
 
 
@@ -173,8 +216,30 @@ class WholeNames(DentryOperations):
         return f"whole:{dentry.d_name}"
 
 
+class WholeUserXattrs(RamUserXattrs):
+    """``user.``"""
+
+    def list(self, dentry: Dentry) -> bool:
+        """Never sleeps.  Everybody may see them."""
+        return True
+
+
+class WholeTrustedXattrs(RamTrustedXattrs):
+    """``trusted.``"""
+
+    def list(self, dentry: Dentry) -> bool:
+        """Never sleeps.  The administrator may."""
+        return capable(CAP_SYS_ADMIN)
+
+
 class WholeAttributes(SimpleFileInodeOperations):
     """What directories, files and links have in common."""
+
+    def listxattr(self, dentry: Dentry) -> list[str]:
+        """Sleeps.  Of what is in the store, what its handler shows."""
+        inode = dentry.d_inode
+        assert isinstance(inode, RamInode)
+        return shown_xattrs(dentry, inode.xattrs.names() if inode.xattrs is not None else ())
 
     def permission(self, inode: Inode, mask: int) -> None:
         """Never sleeps.  Mode bits and capabilities decide."""
@@ -185,12 +250,35 @@ class WholeAttributes(SimpleFileInodeOperations):
         generic_update_time(inode, time, flags)
 
 
-class WholeDirectory(RamDirectory, WholeAttributes):
+class WholeLists(RamAttributes):
+    """Access control lists, of directories and files."""
+
+    def get_acl(self, inode: Inode, type: int) -> Any:
+        """Never sleeps.  From the store."""
+        assert isinstance(inode, RamInode)
+        stored = inode.xattrs
+        if stored is None or LISTS[type] not in stored.names():
+            return None
+        return posix_acl_from_xattr(stored.get(LISTS[type]))
+
+    def set_acl(self, inode: Inode, acl: Any, type: int) -> None:
+        """Never sleeps.  Into the store, and the cache."""
+        if type == ACL_TYPE_ACCESS:
+            inode.i_mode, acl = posix_acl_update_mode(inode, acl)
+        keep_list(inode, acl, type)
+        set_cached_acl(inode, type, acl)
+
+
+class WholeDirectory(WholeLists, RamDirectory, WholeAttributes):
     """A directory in the dcache."""
 
     def mknod(self, dir: Inode, dentry: Dentry, mode: int, dev: int) -> None:
         """Sleeps.  A new inode of any type."""
         self.enter(dir, dentry, whole_inode(dir, mode, dev))
+
+    def tmpfile(self, dir: Inode, dentry: Dentry, mode: int) -> None:
+        """Sleeps.  A new file without a name."""
+        d_tmpfile(dentry, whole_inode(dir, mode | S_IFREG))
 
     def symlink(self, dir: Inode, dentry: Dentry, symname: str) -> None:
         """Sleeps.  A new symlink, its target in ``i_private``."""
@@ -219,8 +307,12 @@ class WholeAtomicDirectory(WholeDirectory):
         return None
 
 
-class WholeFile(WholeAttributes):
+class WholeFile(WholeLists, WholeAttributes):
     """A file by its name."""
+
+    def fiemap(self, inode: Inode, fieinfo: Any, start: int, len: int) -> None:
+        """Sleeps.  Block by block."""
+        generic_block_fiemap(inode, fieinfo, start, len, get_block)
 
     def setattr(self, dentry: Dentry, attr: IAttr) -> None:
         """Sleeps.  Any change; a new size cuts the pages and the extent."""
@@ -233,6 +325,8 @@ class WholeFile(WholeAttributes):
             cut(inode)
         setattr_copy(inode, attr)
         mark_inode_dirty(inode)
+        if attr.ia_valid & ATTR_MODE:
+            posix_acl_chmod(inode, inode.i_mode)
 
 
 class WholeSymlink(WholeAttributes):
@@ -363,7 +457,7 @@ class WholeSuper(SimpleSuperOperations):
 
     def alloc_inode(self, sb: SuperBlock) -> Inode:
         """Never sleeps.  A plain one."""
-        return Inode(sb)
+        return RamInode(sb)
 
     def destroy_inode(self, inode: Inode) -> None:
         """Never sleeps.  Once no walk can look at it any more."""
@@ -421,6 +515,8 @@ class WholeFS(RamFS):
     symlink: InodeOperations = WholeSymlink()
     pages: AddressSpaceOperations = WholePages()
     super: SuperOperations = WholeSuper()
+    user_xattrs: XattrHandler = WholeUserXattrs()
+    trusted_xattrs: XattrHandler = WholeTrustedXattrs()
 
     def mount(self, flags: int, dev_name: str, data: str) -> Dentry:
         """Sleeps.  On a disk."""
@@ -434,9 +530,18 @@ class WholeFS(RamFS):
         sb.s_fs_info = Space(list(range(0, blocks - BLOCKS + 1, BLOCKS)))
         sb.s_maxbytes = BLOCK * BLOCKS
         sb.s_op, sb.s_d_op = self.super, self.names
+        self.allow_xattrs(sb)
         root = ramfs_get_inode(sb, None, S_IFDIR | parse_options(data).mode, 0)
+        forget_all_cached_acls(root)
         insert_inode_hash(root)
         sb.s_root = d_make_root(root)
+
+    def inherit(self, dir: Inode, inode: Inode) -> None:
+        """Sleeps.  Its mode, and its lists: into the store."""
+        inode.i_mode, default, access = posix_acl_create(dir, inode.i_mode)
+        keep_list(inode, default, ACL_TYPE_DEFAULT)
+        keep_list(inode, access, ACL_TYPE_ACCESS)
+        forget_all_cached_acls(inode)
 
     def kill_sb(self, sb: SuperBlock) -> None:
         """Sleeps.  Let go of all names, then as for every disk."""

@@ -29,6 +29,7 @@ from vfsim.fs.inode import (
     S_IMMUTABLE,
     S_NOATIME,
     S_NOCMTIME,
+    S_NOSEC,
     S_SWAPFILE,
     current_time,
 )
@@ -36,7 +37,8 @@ from vfsim.fs.mount import MNT_NOATIME, MNT_NODIRATIME, mnt_drop_write, mnt_want
 from vfsim.fs.operations import InodeOperations
 from vfsim.fs.permission import MAY_WRITE, inode_owner_or_capable, inode_permission
 from vfsim.fs.process import CAP_CHOWN, CAP_FSETID, capable, current_cred
-from vfsim.fs.super import SB_NOATIME, SB_NODIRATIME
+from vfsim.fs.super import MS_I_VERSION, SB_NOATIME, SB_NODIRATIME, SB_NOSEC
+from vfsim.fs.xattr import killpriv, need_killpriv
 from vfsim.mm.truncate import truncate_setsize
 from vfsim.mm.writeback import mark_inode_dirty
 from vfsim.sim.clock import NSEC_PER_SEC
@@ -61,6 +63,7 @@ ATTR_FORCE = 1 << 9
 ATTR_KILL_SUID = 1 << 11
 ATTR_KILL_SGID = 1 << 12
 ATTR_FILE = 1 << 13
+ATTR_KILL_PRIV = 1 << 14
 ATTR_OPEN = 1 << 15
 ATTR_TIMES_SET = 1 << 16
 ATTR_TOUCH = 1 << 17
@@ -74,6 +77,7 @@ S_VERSION = 8
 I_DIRTY_SYNC = 1 << 0
 _S_IALLUGO = 0o7777
 _KILL = ATTR_KILL_SUID | ATTR_KILL_SGID
+_FIXED = ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_TIMES_SET
 _DAY = 24 * 3600 * NSEC_PER_SEC
 
 
@@ -166,11 +170,11 @@ def inode_newsize_ok(inode: Inode, size: int) -> None:
 
 
 def setattr_prepare(dentry: Dentry, attr: IAttr) -> None:
-    """Never sleeps.  Return if the running task may make this change; the first thing every
-    ``setattr`` does.
+    """Sleeps.  Return if the running task may make this change; the first thing every ``setattr``
+    does.  File capabilities go here, if the change takes them away.
 
     Raises:
-        OSError: EPERM, or as `inode_newsize_ok`.
+        OSError: EPERM, as `inode_newsize_ok`, or what removing an attribute says.
 
     The caller holds ``i_rwsem`` exclusive.  Source: ``setattr_prepare``.
     """
@@ -179,8 +183,14 @@ def setattr_prepare(dentry: Dentry, attr: IAttr) -> None:
     valid = attr.ia_valid
     if valid & ATTR_SIZE:
         inode_newsize_ok(inode, attr.ia_size)
-    if valid & ATTR_FORCE:
-        return
+    if not valid & ATTR_FORCE:
+        _may_change(inode, attr)
+    if valid & ATTR_KILL_PRIV:
+        killpriv(dentry)
+
+
+def _may_change(inode: Inode, attr: IAttr) -> None:
+    valid = attr.ia_valid
     cred = current_cred()
     if (
         valid & ATTR_UID
@@ -279,14 +289,18 @@ def notify_change(dentry: Dentry, attr: IAttr) -> None:
     assert inode is not None
     valid = attr.ia_valid
     fixed = inode.i_flags & (S_IMMUTABLE | S_APPEND)
-    if fixed and valid & (ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_TIMES_SET):
+    if fixed and valid & _FIXED:
         raise EPERM()
     if valid & ATTR_TOUCH:  # "now" may be set by anybody who may write
         if fixed & S_IMMUTABLE:
             raise EPERM()
         if not inode_owner_or_capable(inode):
             inode_permission(inode, MAY_WRITE)
+    if valid & ATTR_MODE and is_sxid(attr.ia_mode):
+        inode.i_flags &= ~S_NOSEC
     _complete_times(inode, attr)
+    if valid & ATTR_KILL_PRIV and not need_killpriv(dentry):
+        attr.ia_valid &= ~ATTR_KILL_PRIV
     if valid & _KILL:
         assert not valid & ATTR_MODE, (
             "the mode cannot be set and lose its set-user-ID bits in one change"
@@ -339,6 +353,25 @@ def should_remove_suid(dentry: Dentry) -> int:
     return kill
 
 
+def is_sxid(mode: int) -> bool:
+    """Never sleeps.  Whether a mode has bits that make who runs the file somebody else."""
+    return bool(mode & S_ISUID) or mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP
+
+
+def dentry_needs_remove_privs(dentry: Dentry) -> int:
+    """Sleeps.  Which ATTR_KILL_* bits a write by the running task implies, file capabilities
+    included.
+
+    Source: ``dentry_needs_remove_privs``.
+    """
+    inode = dentry.d_inode
+    assert inode is not None
+    if inode.i_flags & S_NOSEC:
+        return 0
+    kill = should_remove_suid(dentry)
+    return kill | ATTR_KILL_PRIV if need_killpriv(dentry) else kill
+
+
 def do_truncate(dentry: Dentry, length: int, time_attrs: int = 0, file: File | None = None) -> None:
     """Sleeps.  Set a file's size.
 
@@ -361,7 +394,7 @@ def do_truncate(dentry: Dentry, length: int, time_attrs: int = 0, file: File | N
     attr = IAttr(ATTR_SIZE | time_attrs, ia_size=length, ia_file=file)
     if file is not None:
         attr.ia_valid |= ATTR_FILE
-    kill = should_remove_suid(dentry)
+    kill = dentry_needs_remove_privs(dentry)
     if kill:
         attr.ia_valid |= kill | ATTR_FORCE
     sem = inode.i_rwsem
@@ -419,7 +452,8 @@ def chmod_common(path: Path, mode: int) -> None:
 def chown_common(path: Path, uid: int, gid: int) -> None:
     """Sleeps.  Change owner and group; -1 leaves one as it is.  Raises as `notify_change`.
 
-    Set-user-ID and set-group-ID bits of a non-directory are lost.  Source: ``chown_common``.
+    Set-user-ID and set-group-ID bits and the capabilities of a non-directory are lost.  Source:
+    ``chown_common``.
     """
     inode = path.dentry.d_inode
     assert inode is not None
@@ -429,7 +463,7 @@ def chown_common(path: Path, uid: int, gid: int) -> None:
     if gid != -1:
         attr.ia_valid |= ATTR_GID
     if not S_ISDIR(inode.i_mode):
-        attr.ia_valid |= _KILL
+        attr.ia_valid |= _KILL | ATTR_KILL_PRIV
     mnt_want_write(path.mnt)
     try:
         with inode.i_rwsem:
@@ -532,17 +566,25 @@ def file_update_time(file: File) -> None:
         return
     now = current_time(inode)
     flags = (S_MTIME if inode.i_mtime != now else 0) | (S_CTIME if inode.i_ctime != now else 0)
+    if inode.i_sb.s_flags & MS_I_VERSION:
+        flags |= S_VERSION
     if flags:
         update_time(inode, now, flags)
 
 
 def file_remove_privs(file: File) -> None:
-    """Sleeps.  A write takes set-user-ID and set-group-ID bits away, unless the writer has
-    CAP_FSETID.
+    """Sleeps.  A write takes file capabilities away, and set-user-ID and set-group-ID bits unless
+    the writer has CAP_FSETID.
 
-    The caller holds ``i_rwsem`` exclusive.  Source: ``file_remove_privs``.
+    A file that has neither is marked (S_NOSEC), where the filesystem allows it, and not asked
+    about again.  The caller holds ``i_rwsem`` exclusive.  Source: ``file_remove_privs``.
     """
+    inode = file.f_inode
+    if inode.i_flags & S_NOSEC:
+        return
     dentry = file.f_path.dentry
-    kill = should_remove_suid(dentry)
+    kill = dentry_needs_remove_privs(dentry)
     if kill:
         notify_change(dentry, IAttr(kill | ATTR_FORCE))
+    if inode.i_sb.s_flags & SB_NOSEC and not is_sxid(inode.i_mode):
+        inode.i_flags |= S_NOSEC

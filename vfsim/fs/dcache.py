@@ -97,8 +97,9 @@ from vfsim.fs.dentry import (
     dput,
     is_root,
 )
-from vfsim.fs.inode import iput
+from vfsim.fs.inode import drop_nlink, iput
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
+from vfsim.mm.writeback import mark_inode_dirty
 from vfsim.sim.errors import ELOOP
 
 if TYPE_CHECKING:
@@ -133,6 +134,26 @@ def d_instantiate(dentry: Dentry, inode: Inode | None) -> None:
     dentry.d_lock.unlock()
     inode.i_lock.unlock()
     hand_over(inode, "d_instantiate")
+
+
+def d_tmpfile(dentry: Dentry, inode: Inode) -> None:
+    """Sleeps.  A file without a name: ``dentry`` leads to ``inode``, which loses its link, and is
+    called after its number.
+
+    For the filesystem's ``tmpfile``.  Consumes the caller's reference on ``inode``.  Takes the
+    parent's d_lock and the dentry's.  Source: ``d_tmpfile``.
+    """
+    drop_nlink(inode)
+    mark_inode_dirty(inode)
+    name = f"#{inode.i_ino}"
+    key = dentry.d_op.d_hash(dentry.d_parent, name) if dentry.d_flags & DCACHE_OP_HASH else name
+    with dentry.d_parent.d_lock:
+        dentry.d_lock.lock(DENTRY_D_LOCK_NESTED)
+        dentry.d_seq.write_begin()
+        dentry.d_name, dentry.d_key = name, key
+        dentry.d_seq.write_end()
+        dentry.d_lock.unlock()
+    d_instantiate(dentry, inode)
 
 
 def d_add(dentry: Dentry, inode: Inode | None) -> None:

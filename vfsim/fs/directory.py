@@ -69,8 +69,14 @@ from vfsim.fs.namei import (
     user_path,
 )
 from vfsim.fs.operations import InodeOperations
-from vfsim.fs.permission import MAY_WRITE, inode_permission, may_create, may_delete
-from vfsim.fs.process import CAP_MKNOD, capable, current_umask
+from vfsim.fs.permission import (
+    MAY_WRITE,
+    inode_permission,
+    may_create,
+    may_delete,
+    without_umask,
+)
+from vfsim.fs.process import CAP_DAC_READ_SEARCH, CAP_MKNOD, capable
 from vfsim.sim.errors import (
     EACCES,
     EBUSY,
@@ -89,6 +95,7 @@ from vfsim.sim.shared import READ_ONCE
 if TYPE_CHECKING:
     from vfsim.fs.dentry import Dentry
     from vfsim.fs.inode import Inode
+    from vfsim.fs.mount import Path
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -433,8 +440,9 @@ def do_mkdir(name: str, mode: int) -> None:
     """Sleeps.  mkdir(2).  Raises as `filename_create` and `vfs_mkdir`."""
     path, dentry = filename_create(name, directory=True)
     try:
-        assert path.dentry.d_inode is not None
-        vfs_mkdir(path.dentry.d_inode, dentry, mode & ~current_umask())
+        dir = path.dentry.d_inode
+        assert dir is not None
+        vfs_mkdir(dir, dentry, without_umask(dir, mode))
     finally:
         done_path_create(path, dentry)
 
@@ -455,7 +463,7 @@ def do_mknod(name: str, mode: int, dev: int) -> None:
     try:
         dir = path.dentry.d_inode
         assert dir is not None
-        mode &= ~current_umask()
+        mode = without_umask(dir, mode)
         if regular:
             vfs_create(dir, dentry, mode, True)
         else:
@@ -484,16 +492,35 @@ def do_link(old: str, new: str, follow: bool = False) -> None:
     """
     old_path = user_path(old, LOOKUP_FOLLOW if follow else 0)
     try:
-        path, dentry = filename_create(new)
-        try:
-            if old_path.mnt is not path.mnt:
-                raise EXDEV()
-            assert path.dentry.d_inode is not None
-            vfs_link(old_path.dentry, path.dentry.d_inode, dentry)
-        finally:
-            done_path_create(path, dentry)
+        _link_to(old_path, new)
     finally:
         path_put(old_path)
+
+
+def do_link_file(old: Path, new: str) -> None:
+    """Sleeps.  linkat(2) with AT_EMPTY_PATH: the name ``new`` for a file that is open, with a name
+    or (O_TMPFILE) without.
+
+    Args:
+        old: the open file's path.
+
+    Raises:
+        OSError: ENOENT without CAP_DAC_READ_SEARCH, else as `do_link`.
+    """
+    if not capable(CAP_DAC_READ_SEARCH):
+        raise ENOENT()
+    _link_to(old, new)
+
+
+def _link_to(old: Path, new: str) -> None:
+    path, dentry = filename_create(new)
+    try:
+        if old.mnt is not path.mnt:
+            raise EXDEV()
+        assert path.dentry.d_inode is not None
+        vfs_link(old.dentry, path.dentry.d_inode, dentry)
+    finally:
+        done_path_create(path, dentry)
 
 
 def do_unlink(name: str) -> None:

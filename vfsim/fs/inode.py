@@ -43,6 +43,7 @@ from weakref import ref
 from vfsim.checks.bugs import bug, warn
 from vfsim.checks.instances import ascending, order_by
 from vfsim.checks.lifetime import note_ref
+from vfsim.fs.acl_cache import ACL_NOT_CACHED
 from vfsim.fs.icache import (
     I_CLEAR,
     I_DIRTY,
@@ -109,6 +110,7 @@ S_DIRSYNC = 1 << 6
 S_NOCMTIME = 1 << 7
 S_SWAPFILE = 1 << 8
 S_PRIVATE = 1 << 9
+S_NOSEC = 1 << 12
 
 # lockdep subclasses of i_rwsem: parent, second parent, child, normal, xattr, second non-directory
 I_MUTEX_NORMAL = 0
@@ -138,6 +140,7 @@ class Inode:
         i_private: whatever the filesystem wants.  i_link: a symlink's target, if it is kept in
             memory.
         i_count: references.  i_state: I_* bits.  i_flags: S_* bits.
+        i_acl, i_default_acl: its access control lists, see `vfsim.fs.acl_cache`.
         i_dentry: the dentries that name it.  i_dir_seq: moves when a name is added to a directory.
         i_addr: stands for the address of the structure, where the locking rules order by address.
         i_io_list: the writeback list it is on, kept by writeback.
@@ -162,6 +165,8 @@ class Inode:
     i_flags: Annotated[int, guarded_by("i_rwsem", lockless=True)]
     i_generation: int
     i_version: int
+    i_acl: Annotated[Any, shared]
+    i_default_acl: Annotated[Any, shared]
     # i_lock guards these
     i_lock: SpinLock
     i_state: Annotated[int, guarded_by("i_lock")]
@@ -188,6 +193,8 @@ class Inode:
         raw_i_nlink: int
         raw_i_size: int
         raw_i_state: int
+        raw_i_acl: Any
+        raw_i_default_acl: Any
 
     def __init__(self, sb: SuperBlock) -> None:
         self.i_sb = sb
@@ -207,6 +214,7 @@ class Inode:
         self.i_flags = 0
         self.i_generation = 0
         self.i_version = 0
+        self.raw_i_acl = self.raw_i_default_acl = ACL_NOT_CACHED
         self.i_lock = SpinLock(sb.s_i_lock_class)
         self.i_state = 0
         self.i_count = 1

@@ -34,6 +34,7 @@ import attrs
 from vfsim.fs.attr import ATTR_CTIME, ATTR_MTIME, ATTR_OPEN, do_truncate
 from vfsim.fs.dcache import (
     DCACHE_OP_REVALIDATE,
+    d_alloc,
     d_alloc_parallel,
     d_in_lookup,
     d_lookup,
@@ -54,7 +55,7 @@ from vfsim.fs.file import (
     put_write_access,
     vfs_open,
 )
-from vfsim.fs.inode import S_APPEND, S_DEAD
+from vfsim.fs.inode import I_LINKABLE, S_APPEND, S_DEAD
 from vfsim.fs.lookup import (
     LOOKUP_CREATE,
     LOOKUP_DIRECTORY,
@@ -78,8 +79,8 @@ from vfsim.fs.permission import (
     MAY_WRITE,
     inode_owner_or_capable,
     inode_permission,
+    without_umask,
 )
-from vfsim.fs.process import current_umask
 from vfsim.sim.errors import (
     EACCES,
     EEXIST,
@@ -107,6 +108,8 @@ _ACCESS = {
 _S_IALLUGO = 0o7777
 _WANTS_WRITE = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_RDWR
 _CREATE_NEW = os.O_CREAT | os.O_EXCL
+_TMPFILE = O_TMPFILE & ~O_DIRECTORY
+_NO_TMPFILE = InodeOperations.tmpfile
 _NO_ATOMIC_OPEN = InodeOperations.atomic_open
 _NO_CREATE = InodeOperations.create
 
@@ -133,15 +136,19 @@ class OpenFlags:
 
         Raises:
             TypeError: they are no integers.
-            OSError: EINVAL for nonsense; EOPNOTSUPP for O_TMPFILE, which is not built.
+            OSError: EINVAL for nonsense (with O_TMPFILE also: not for writing).
         """
         if not isinstance(flags, int) or not isinstance(mode, int):
             raise TypeError(
                 f"open() takes flags and a mode, two integers, got {flags!r} and {mode!r}"
             )
-        if flags & O_TMPFILE & ~O_DIRECTORY:
-            raise EINVAL() if flags & O_TMPFILE != O_TMPFILE else EOPNOTSUPP()
-        mode = mode & _S_IALLUGO | S_IFREG if flags & os.O_CREAT else 0
+        unnamed = flags & _TMPFILE
+        if unnamed and (
+            flags & (O_TMPFILE | os.O_CREAT) != O_TMPFILE
+            or not _ACCESS[flags & os.O_ACCMODE] & MAY_WRITE
+        ):
+            raise EINVAL()
+        mode = mode & _S_IALLUGO | S_IFREG if flags & os.O_CREAT or unnamed else 0
         if flags & O_PATH:
             flags &= O_DIRECTORY | os.O_NOFOLLOW | O_PATH
             acc = 0
@@ -315,7 +322,7 @@ class _Opening:
         wrong: OSError | None = None
         plain = False  # no side effects wanted: look up, and open later
         if flags & os.O_CREAT:
-            mode &= ~current_umask()
+            mode = without_umask(dir, mode)
             wrong = self._may_create(dir)
             if wrong is not None:
                 flags &= ~os.O_CREAT
@@ -460,6 +467,8 @@ def do_filp_open(name: str, flags: int, mode: int = 0o666) -> File:
     op = OpenFlags.of(flags, mode)
     if flags & O_PATH:
         return _open_path(name, op)
+    if flags & _TMPFILE:
+        return do_tmpfile(name, op)
     getname(name)
     try:
         return _path_openat(name, op, 0)
@@ -478,6 +487,51 @@ def _open_path(name: str, op: OpenFlags) -> File:
         return file
     finally:
         path_put(path)
+
+
+def do_tmpfile(name: str, op: OpenFlags) -> File:
+    """Sleeps.  O_TMPFILE: a new regular file without a name in the directory ``name``.
+
+    Without O_EXCL it can be given one later (linkat(2)).
+
+    Raises:
+        OSError: in this order: as `user_path`, EROFS, as `inode_permission`, EOPNOTSUPP (no
+            ``tmpfile``), what the filesystem says, as `vfs_open`.
+
+    No lock on the directory is held.  Source: ``do_tmpfile`` (where v4.10 forgets the umask on
+    filesystems without access control lists).
+    """
+    file = get_empty_filp(op.flags)
+    path = user_path(name, op.lookup_flags | LOOKUP_DIRECTORY)
+    try:
+        mnt_want_write(path.mnt)
+        try:
+            _unnamed(path, op, file)
+        finally:
+            mnt_drop_write(path.mnt)
+    finally:
+        path_put(path)
+    return file
+
+
+def _unnamed(path: Path, op: OpenFlags, file: File) -> None:
+    dir = path.dentry.d_inode
+    assert dir is not None
+    inode_permission(dir, MAY_WRITE | MAY_EXEC)
+    if type(dir.i_op).tmpfile is _NO_TMPFILE:
+        raise EOPNOTSUPP()
+    child = d_alloc(path.dentry, "/")
+    try:
+        dir.i_op.tmpfile(dir, child, without_umask(dir, op.mode))
+        inode = child.d_inode
+        assert inode is not None
+        may_open(inode, 0, op.flags)
+        vfs_open(file, path.mnt, child)
+    finally:
+        dput(child)
+    if not op.flags & os.O_EXCL:
+        with inode.i_lock:
+            inode.i_state |= I_LINKABLE
 
 
 def _path_openat(name: str, op: OpenFlags, extra: int) -> File:

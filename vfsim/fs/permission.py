@@ -9,14 +9,18 @@ Nothing here takes a lock.  `inode_permission` runs both with and without the in
 promises the method neither.  ``i_mode``, ``i_uid`` and ``i_gid`` are read as they are at that
 moment, like in Linux.
 
-POSIX ACLs are not consulted, and there are no user namespaces and no security modules.
+Where access control lists count, the list of the inode stands in the place of the group's bits
+(`check_acl`).  There are no user namespaces and no security modules.
 """
 
 from __future__ import annotations
 
-from stat import S_ISDIR, S_ISVTX
+import errno
+from stat import S_IRWXG, S_ISDIR, S_ISVTX
 from typing import TYPE_CHECKING
 
+from vfsim.fs.acl import ACL_TYPE_ACCESS, posix_acl_permission
+from vfsim.fs.acl_cache import Uncached, get_acl, get_cached_acl_rcu, is_posixacl
 from vfsim.fs.inode import S_APPEND, S_DEAD, S_IMMUTABLE
 from vfsim.fs.operations import InodeOperations
 from vfsim.fs.process import (
@@ -25,9 +29,10 @@ from vfsim.fs.process import (
     CAP_FOWNER,
     capable,
     current_cred,
+    current_umask,
 )
 from vfsim.fs.super import SB_RDONLY
-from vfsim.sim.errors import EACCES, EBUSY, EEXIST, EISDIR, ENOENT, ENOTDIR, EPERM, EROFS
+from vfsim.sim.errors import EACCES, EBUSY, ECHILD, EEXIST, EISDIR, ENOENT, ENOTDIR, EPERM, EROFS
 
 if TYPE_CHECKING:
     from vfsim.fs.dcache import Dentry
@@ -74,19 +79,49 @@ def inode_permission(inode: Inode, mask: int) -> None:
 _NO_PERMISSION = InodeOperations.permission
 
 
-def generic_permission(inode: Inode, mask: int) -> None:
-    """Never sleeps.  The rule of mode bits and capabilities, for filesystems to call from
-    ``permission``.
+def check_acl(inode: Inode, mask: int) -> bool | None:
+    """Sleeps.  What the inode's access control list says to ``mask``; None without one.
+
+    With MAY_NOT_BLOCK only the cache is looked at, and it never sleeps.
 
     Raises:
-        OSError: EACCES.
+        OSError: ECHILD (MAY_NOT_BLOCK, and not cached), EIO, what ``get_acl`` says.
 
-    Source: ``generic_permission``.
+    Source: ``check_acl``.
+    """
+    if mask & MAY_NOT_BLOCK:
+        acl = get_cached_acl_rcu(inode, ACL_TYPE_ACCESS)
+        if isinstance(acl, Uncached):
+            raise ECHILD()
+    else:
+        acl = get_acl(inode, ACL_TYPE_ACCESS)
+    if acl is None:
+        return None
+    try:
+        posix_acl_permission(inode, acl, mask)
+    except OSError as error:
+        if error.errno != errno.EACCES:
+            raise
+        return False
+    return True
+
+
+def generic_permission(inode: Inode, mask: int) -> None:
+    """Sleeps.  The rule of mode bits, access control lists and capabilities, for filesystems to
+    call from ``permission``.  With MAY_NOT_BLOCK it never sleeps.
+
+    Raises:
+        OSError: EACCES; ECHILD in RCU mode for a list that is not cached; what the filesystem's
+            ``get_acl`` says.
+
+    Source: ``generic_permission``, ``acl_permission_check``.
     """
     cred = current_cred()
     mode = inode.i_mode
     if cred.uid == inode.i_uid:
         granted = mode >> 6
+    elif mode & S_IRWXG and is_posixacl(inode) and (allowed := check_acl(inode, mask)) is not None:
+        granted = _RWX if allowed else 0
     elif cred.in_group(inode.i_gid):
         granted = mode >> 3
     else:
@@ -167,3 +202,10 @@ def may_delete(dir: Inode, victim: Dentry, isdir: bool) -> None:
         raise EISDIR()
     if dir.i_flags & S_DEAD:
         raise ENOENT()
+
+
+def without_umask(dir: Inode, mode: int) -> int:
+    """Never sleeps.  The mode without the bits that the umask takes away; where access control
+    lists count that is left to the filesystem (``posix_acl_create``).
+    """
+    return mode if is_posixacl(dir) else mode & ~current_umask()

@@ -10,123 +10,47 @@ Typical sequence::
     process.cred = process.cred.with_uid(1000)
     process.exit()                         # closes the files, gives root and cwd back
 
-Credentials are immutable and replaced as a whole, as in Linux; an open file keeps those it was
-opened with.  What a process has of its own (umask, root, cwd, cred) is touched only by its own task
-and needs no lock; threads share the `FdTable` only, which has its own.
+Credentials are in `vfsim.fs.cred`, and offered here as well.  What a process has of its own (umask,
+root, cwd, cred) is touched only by its own task and needs no lock; threads share the `FdTable`
+only, which has its own.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from vfsim.checks.blame import innermost
 from vfsim.checks.bugs import bug
 from vfsim.checks.rules import RULES
+from vfsim.fs.cred import (
+    ALL_CAPS,
+    CAP_CHOWN,
+    CAP_DAC_OVERRIDE,
+    CAP_DAC_READ_SEARCH,
+    CAP_FOWNER,
+    CAP_FSETID,
+    CAP_LEASE,
+    CAP_LINUX_IMMUTABLE,
+    CAP_MKNOD,
+    CAP_SETFCAP,
+    CAP_SETGID,
+    CAP_SETUID,
+    CAP_SYS_ADMIN,
+    CAP_SYS_CHROOT,
+    NO_CAPS,
+    ROOT_CRED,
+    Cred,
+    capable,
+    current_cred,
+    user_cred,
+)
 from vfsim.fs.mount import Path, path_get, path_put
-from vfsim.sim.errors import EPERM
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from vfsim.fs.fdtable import FdTable
-
-CAP_CHOWN = "CAP_CHOWN"
-CAP_DAC_OVERRIDE = "CAP_DAC_OVERRIDE"
-CAP_DAC_READ_SEARCH = "CAP_DAC_READ_SEARCH"
-CAP_FOWNER = "CAP_FOWNER"
-CAP_FSETID = "CAP_FSETID"
-CAP_SETGID = "CAP_SETGID"
-CAP_SETUID = "CAP_SETUID"
-CAP_LINUX_IMMUTABLE = "CAP_LINUX_IMMUTABLE"
-CAP_SYS_CHROOT = "CAP_SYS_CHROOT"
-CAP_SYS_ADMIN = "CAP_SYS_ADMIN"
-CAP_MKNOD = "CAP_MKNOD"
-CAP_LEASE = "CAP_LEASE"
-
-ALL_CAPS = frozenset(
-    (
-        CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_SETGID,
-        CAP_SETUID, CAP_LINUX_IMMUTABLE, CAP_SYS_CHROOT, CAP_SYS_ADMIN, CAP_MKNOD, CAP_LEASE,
-    )
-)  # fmt: skip
-NO_CAPS: frozenset[str] = frozenset()
-
-
-@attrs.define(frozen=True, slots=True)
-class Cred:
-    """Credentials: Linux's ``struct cred``, as far as filesystems look at it.
-
-    Attributes:
-        uid, gid: what files are checked against and created with (Linux's fsuid and fsgid).
-        groups: supplementary groups.
-        caps: the effective capabilities, by Linux's names.
-        real_uid, real_gid: what `access` uses and what an unprivileged process may return to.
-    """
-
-    uid: int = 0
-    gid: int = 0
-    groups: frozenset[int] = frozenset()
-    caps: frozenset[str] = ALL_CAPS
-    real_uid: int = 0
-    real_gid: int = 0
-
-    def in_group(self, gid: int) -> bool:
-        """Never sleeps.  Whether ``gid`` is the group or a supplementary one (Linux:
-        ``in_group_p``).
-        """
-        return gid == self.gid or gid in self.groups
-
-    def with_uid(self, uid: int) -> Cred:
-        """Never sleeps.  The same with another effective uid: root has every capability, others
-        none.
-
-        Raises:
-            OSError: EPERM, without CAP_SETUID and for a uid that is not the real one.
-        """
-        _check_id("uid", uid)
-        if CAP_SETUID not in self.caps and uid not in (self.uid, self.real_uid):
-            raise EPERM()
-        if uid == self.uid:
-            return self
-        return attrs.evolve(self, uid=uid, caps=ALL_CAPS if uid == 0 else NO_CAPS)
-
-    def with_gid(self, gid: int) -> Cred:
-        """Never sleeps.  The same with another effective gid.  Raises EPERM as `with_uid` does."""
-        _check_id("gid", gid)
-        if CAP_SETGID not in self.caps and gid not in (self.gid, self.real_gid):
-            raise EPERM()
-        return attrs.evolve(self, gid=gid)
-
-    def with_groups(self, groups: Iterable[int]) -> Cred:
-        """Never sleeps.  The same with other supplementary groups.
-
-        Raises EPERM without CAP_SETGID.
-        """
-        new = frozenset(groups)
-        for gid in sorted(new):
-            _check_id("gid", gid)
-        if CAP_SETGID not in self.caps:
-            raise EPERM()
-        return attrs.evolve(self, groups=new)
-
-
-def _check_id(what: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 0xFFFF_FFFF:
-        raise ValueError(f"a {what} is an integer from 0 to 2**32 - 2, got {value!r}")
-
-
-ROOT_CRED = Cred()
-
-
-def user_cred(uid: int, gid: int, groups: Iterable[int] = ()) -> Cred:
-    """Never sleeps.  The credentials a login of that user would start with."""
-    _check_id("uid", uid)
-    _check_id("gid", gid)
-    caps = ALL_CAPS if uid == 0 else NO_CAPS
-    return Cred(uid, gid, frozenset(groups), caps, uid, gid)
 
 
 class Process:
@@ -230,19 +154,34 @@ def current_process() -> Process:
     return process  # type: ignore[no-any-return]
 
 
-def current_cred() -> Cred:
-    """Never sleeps.  Whose rights count now; a kernel thread has root's."""
-    process = K.cur.process
-    return ROOT_CRED if process is None else process.cred
-
-
 def current_umask() -> int:
     """Never sleeps.  The permission bits that creation leaves out."""
     process = K.cur.process
     return 0 if process is None else process.umask
 
 
-def capable(cap: str) -> bool:
-    """Never sleeps.  Whether the running task has that capability."""
-    process = K.cur.process
-    return process is None or cap in process.cred.caps
+__all__ = [
+    "ALL_CAPS",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_LEASE",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_MKNOD",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+    "Cred",
+    "NO_CAPS",
+    "Process",
+    "ROOT_CRED",
+    "capable",
+    "current_cred",
+    "current_process",
+    "current_umask",
+    "user_cred",
+]

@@ -9,7 +9,7 @@ does it.
 files), and holding anything at that moment is a bug.
 
 Calls that Linux has and that are not here: everything about memory, sockets, pipes and signals.
-``open`` of a FIFO, socket or device is ENXIO; O_TMPFILE is EOPNOTSUPP.
+``open`` of a FIFO, socket or device is ENXIO.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from vfsim.fs.attr import (
 )
 from vfsim.fs.dcache import d_unlinked
 from vfsim.fs.fdtable import fdget, fdget_pos, fdget_raw, fdput, fdput_pos, filp_close
+from vfsim.fs.fiemap import FIEMAP_MAX_OFFSET, FiemapExtentInfo, do_fiemap
 from vfsim.fs.file import FMODE_PREAD, FMODE_PWRITE, FMODE_WRITE, O_NOATIME
 from vfsim.fs.inode import S_APPEND
 from vfsim.fs.lookup import LOOKUP_DIRECTORY, LOOKUP_FOLLOW
@@ -48,7 +49,9 @@ from vfsim.fs.mount import (
     d_path,
     do_mount,
     do_umount,
+    mnt_drop_write,
     mnt_is_readonly,
+    mnt_want_write,
     mounts,
     path_put,
 )
@@ -84,6 +87,7 @@ from vfsim.fs.super import (
     sync_one_pass,
     user_get_super,
 )
+from vfsim.fs.xattr import getxattr, listxattr, removexattr, setxattr
 from vfsim.sim.errors import (
     EINVAL,
     ENOENT,
@@ -105,6 +109,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 Buffer = bytes | bytearray | memoryview
 
 F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL = range(5)
@@ -435,17 +440,17 @@ class Sys:
         """
         self._at(path, LOOKUP_FOLLOW, utimes_common, atime_ns, mtime_ns)
 
-    def _at(self, name: str, flags: int, fn: Callable[..., None], *args: Any) -> None:
+    def _at(self, name: str, flags: int, fn: Callable[..., T], *args: Any) -> T:
         path = user_path(name, flags)
         try:
-            fn(path, *args)
+            return fn(path, *args)
         finally:
             path_put(path)
 
-    def _of(self, fd: int, fn: Callable[..., None], *args: Any) -> None:
+    def _of(self, fd: int, fn: Callable[..., T], *args: Any) -> T:
         file, how = fdget(fd)
         try:
-            fn(file.f_path, *args)
+            return fn(file.f_path, *args)
         finally:
             fdput(file, how)
 
@@ -483,6 +488,103 @@ class Sys:
                 sb_end_write(inode.i_sb)
         finally:
             fdput(file, how)
+
+    @syscall
+    def fiemap(
+        self,
+        fd: int,
+        start: int = 0,
+        length: int = FIEMAP_MAX_OFFSET,
+        flags: int = 0,
+        count: int = 32,
+    ) -> FiemapExtentInfo:
+        """Sleeps.  Where the bytes of an open file lie (Linux: ``ioctl(FS_IOC_FIEMAP)``).
+
+        Raises:
+            OSError: EBADF, else as `vfsim.fs.fiemap.do_fiemap`.
+        """
+        file, how = fdget(fd)
+        try:
+            return do_fiemap(file.f_inode, start, length, flags, count)
+        finally:
+            fdput(file, how)
+
+    # -- extended attributes ---------------------------------------------------------------------
+
+    @syscall
+    def setxattr(self, path: str, name: str, value: Buffer, flags: int = 0) -> None:
+        """Sleeps.  Set an attribute; with XATTR_CREATE it must be new, with XATTR_REPLACE there.
+
+        Raises:
+            OSError: what the walk says, EROFS, then as `vfsim.fs.xattr.setxattr`.
+        """
+        self._at(path, LOOKUP_FOLLOW, _writing, setxattr, name, _bytes(value), flags)
+
+    @syscall
+    def lsetxattr(self, path: str, name: str, value: Buffer, flags: int = 0) -> None:
+        """Sleeps.  As `setxattr`, but of a link itself."""
+        self._at(path, 0, _writing, setxattr, name, _bytes(value), flags)
+
+    @syscall
+    def fsetxattr(self, fd: int, name: str, value: Buffer, flags: int = 0) -> None:
+        """Sleeps.  As `setxattr`, of an open file.  Raises EBADF."""
+        self._of(fd, _writing, setxattr, name, _bytes(value), flags)
+
+    @syscall
+    def getxattr(self, path: str, name: str) -> bytes:
+        """Sleeps.  The value of an attribute.
+
+        Raises:
+            OSError: what the walk says, then as `vfsim.fs.xattr.getxattr`.
+        """
+        value: bytes = self._at(path, LOOKUP_FOLLOW, _reading, getxattr, name)
+        return value
+
+    @syscall
+    def lgetxattr(self, path: str, name: str) -> bytes:
+        """Sleeps.  As `getxattr`, but of a link itself."""
+        value: bytes = self._at(path, 0, _reading, getxattr, name)
+        return value
+
+    @syscall
+    def fgetxattr(self, fd: int, name: str) -> bytes:
+        """Sleeps.  As `getxattr`, of an open file.  Raises EBADF."""
+        value: bytes = self._of(fd, _reading, getxattr, name)
+        return value
+
+    @syscall
+    def listxattr(self, path: str) -> list[str]:
+        """Sleeps.  The names of the attributes that this task may see."""
+        return self._at(path, LOOKUP_FOLLOW, _reading, listxattr)
+
+    @syscall
+    def llistxattr(self, path: str) -> list[str]:
+        """Sleeps.  As `listxattr`, but of a link itself."""
+        return self._at(path, 0, _reading, listxattr)
+
+    @syscall
+    def flistxattr(self, fd: int) -> list[str]:
+        """Sleeps.  As `listxattr`, of an open file.  Raises EBADF."""
+        return self._of(fd, _reading, listxattr)
+
+    @syscall
+    def removexattr(self, path: str, name: str) -> None:
+        """Sleeps.  Remove an attribute.
+
+        Raises:
+            OSError: what the walk says, EROFS, then as `vfsim.fs.xattr.removexattr`.
+        """
+        self._at(path, LOOKUP_FOLLOW, _writing, removexattr, name)
+
+    @syscall
+    def lremovexattr(self, path: str, name: str) -> None:
+        """Sleeps.  As `removexattr`, but of a link itself."""
+        self._at(path, 0, _writing, removexattr, name)
+
+    @syscall
+    def fremovexattr(self, fd: int, name: str) -> None:
+        """Sleeps.  As `removexattr`, of an open file.  Raises EBADF."""
+        self._of(fd, _writing, removexattr, name)
 
     # -- names -----------------------------------------------------------------------------------
 
@@ -523,6 +625,20 @@ class Sys:
         if flags & ~AT_SYMLINK_FOLLOW:
             raise EINVAL()
         directory.do_link(old, new, bool(flags))
+
+    @syscall
+    def flink(self, fd: int, new: str) -> None:
+        """Sleeps.  A name for an open file, which may have none (Linux: ``linkat`` with
+        AT_EMPTY_PATH).
+
+        Raises:
+            OSError: EBADF, ENOENT without CAP_DAC_READ_SEARCH, EXDEV, EPERM ...
+        """
+        file, how = fdget_raw(fd)
+        try:
+            directory.do_link_file(file.f_path, new)
+        finally:
+            fdput(file, how)
 
     @syscall
     def symlink(self, target: str, path: str) -> None:
@@ -641,6 +757,14 @@ class Sys:
         """Never sleeps.  Change the supplementary groups.  Raises EPERM."""
         process = current_process()
         process.cred = process.cred.with_groups(groups)
+
+    @syscall
+    def capset(self, caps: Iterable[str]) -> None:
+        """Never sleeps.  Keep only these capabilities (CAP_* words).  Raises EPERM for one that is
+        not there now.
+        """
+        process = current_process()
+        process.cred = process.cred.with_caps(caps)
 
     def getuid(self) -> int:
         """Never sleeps.  The effective user."""
@@ -777,6 +901,18 @@ def _on_disk(mode: int) -> bool:
     sockets.
     """
     return S_ISREG(mode) or S_ISDIR(mode) or S_ISLNK(mode)
+
+
+def _reading(path: Path, fn: Callable[..., T], *args: Any) -> T:
+    return fn(path.dentry, *args)
+
+
+def _writing(path: Path, fn: Callable[..., T], *args: Any) -> T:
+    mnt_want_write(path.mnt)
+    try:
+        return fn(path.dentry, *args)
+    finally:
+        mnt_drop_write(path.mnt)
 
 
 def _chdir(path: Path) -> None:

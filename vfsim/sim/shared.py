@@ -347,6 +347,39 @@ def smp_load_acquire(obj: Any, name: str) -> Any:
     return getattr(obj, _raw(obj, name))
 
 
+def xchg(obj: Any, name: str, value: Any) -> Any:
+    """Never sleeps.  Put ``value`` into ``obj.name`` and return what was there, in one step.
+
+    Orders in both directions.
+    """
+    _point("write", obj, name)
+    raw = _both_ways(obj, name)
+    old = getattr(obj, raw)
+    setattr(obj, raw, value)
+    return old
+
+
+def cmpxchg(obj: Any, name: str, old: Any, new: Any) -> bool:
+    """Never sleeps.  Put ``new`` into ``obj.name`` if ``old`` is there, in one step; returns
+    whether it was.
+
+    Orders in both directions.
+    """
+    _point("write", obj, name)
+    raw = _both_ways(obj, name)
+    if getattr(obj, raw) is not old:
+        return False
+    setattr(obj, raw, new)
+    return True
+
+
+def _both_ways(obj: Any, name: str) -> str:
+    _installed.marked(obj, name, True)
+    _installed.acquire(obj, name)
+    _installed.release(obj, name)
+    return _raw(obj, name)
+
+
 rcu_assign_pointer = smp_store_release
 rcu_dereference = smp_load_acquire
 
@@ -482,6 +515,7 @@ __all__ = [
     "Guard",
     "accesses_for_its_caller",
     "guarded_by",
+    "cmpxchg",
     "kernel_struct",
     "ordered",
     "rcu_assign_pointer",
@@ -490,4 +524,5 @@ __all__ = [
     "shared",
     "smp_load_acquire",
     "smp_store_release",
+    "xchg",
 ]

@@ -319,8 +319,19 @@ class InodeOperations(Operations):
     @row("no", not_promised="inode.i_rwsem")
     @expects(no_rcu_walk, rule="E2")
     def get_acl(self, inode: Inode, type: int) -> Any:
-        """Sleeps.  The access control list of that type, or None.  Left out: None."""
+        """Sleeps.  The access control list of that type (ACL_TYPE_*), or None.
+
+        Left out: None.
+        """
         return None
+
+    def set_acl(self, inode: Inode, acl: Any, type: int) -> None:
+        """Sleeps.  Keep that access control list, or none; call ``set_cached_acl`` when it is kept.
+        The inode's i_rwsem is held.  The document does not know it.
+
+        Left out: EOPNOTSUPP.
+        """
+        raise EOPNOTSUPP()
 
     @prototype("int (*getattr) (struct vfsmount *, struct dentry *, struct kstat *);")
     @row("no", not_promised="dentry.d_inode.i_rwsem")

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 
 
 class XattrHandler(Operations):
-    """Extended attributes whose names begin with ``prefix`` (``sb.s_xattr``)."""
+    """Extended attributes whose names begin with ``prefix``, or the one that is called ``name``.
+
+    A superblock lists its handlers in ``s_xattr``; the first that fits a name does the work.
+
+    Attributes:
+        prefix: the first part of the names, with its dot; or empty, and then
+        name: the whole name.
+    """
 
     table = "xattr_handler"
     columns = (Lock("i_mutex(inode)", "inode.i_rwsem", "dentry.d_inode.i_rwsem"),)
@@ -36,6 +43,7 @@ class XattrHandler(Operations):
     blanket_rule = "P5"
 
     prefix: ClassVar[str] = ""
+    name: ClassVar[str] = ""
 
     @prototype("bool (*list)(struct dentry *dentry);")
     @row("no")
