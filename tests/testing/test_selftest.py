@@ -102,7 +102,10 @@ def test_both_sides_of_a_lock() -> None:
 def test_locks_that_are_not_promised_come_and_go() -> None:
     """The kernel calls these methods both with the lock and without."""
     tables.reset()
-    for program in (programs.create, programs.write_later, programs.stat_twice):
+    for program in (
+        programs.create, programs.write_later, programs.stat_twice, programs.lists,
+        programs.get_xattr, programs.write,
+    ):  # fmt: skip
         assert play(Ground, program) == []
     assert play(Ground, programs.dirty_a_page) == [] and play(RamFS, programs.write) == []
     slow = mutated(Ground, {"inode_operations.lookup": sleeping()}, {})
@@ -112,6 +115,8 @@ def test_locks_that_are_not_promised_come_and_go() -> None:
     for cell in (
         "inode_operations.permission.i_mutex(inode)",
         "inode_operations.update_time.i_mutex(inode)",
+        "inode_operations.get_acl.i_mutex(inode)",
+        "xattr_handler.get.i_mutex(inode)",
         "dentry_operations.d_compare.->d_lock",
         "address_space_operations.set_page_dirty.PageLocked(page)",
     ):

@@ -33,6 +33,7 @@ from vfsim.filesystems.ramfs import (
     RamDirectory,
     RamFS,
     RamInode,
+    RamListing,
     RamTrustedXattrs,
     RamUserXattrs,
     parse_options,
@@ -232,7 +233,7 @@ class WholeTrustedXattrs(RamTrustedXattrs):
         return capable(CAP_SYS_ADMIN)
 
 
-class WholeAttributes(SimpleFileInodeOperations):
+class WholeAttributes(RamListing, SimpleFileInodeOperations):
     """What directories, files and links have in common."""
 
     def listxattr(self, dentry: Dentry) -> list[str]:

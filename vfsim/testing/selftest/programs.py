@@ -7,12 +7,29 @@ permission checks, umount) happens in all of them.
 from __future__ import annotations
 
 import os
-from stat import S_IFREG
+from stat import S_IFCHR, S_IFREG
 from typing import TYPE_CHECKING
 
+from vfsim.fs.acl import (
+    ACL_GROUP_OBJ,
+    ACL_MASK,
+    ACL_OTHER,
+    ACL_USER,
+    ACL_USER_OBJ,
+    AclEntry,
+    PosixAcl,
+)
+from vfsim.fs.acl_xattr import (
+    XATTR_NAME_POSIX_ACL_ACCESS,
+    XATTR_NAME_POSIX_ACL_DEFAULT,
+    posix_acl_to_xattr,
+)
 from vfsim.fs.d_lookup import d_alloc_pseudo
 from vfsim.fs.dentry import dput
+from vfsim.fs.directory import RENAME_EXCHANGE, RENAME_WHITEOUT
 from vfsim.fs.fdtable import fdget, fdput
+from vfsim.fs.fiemap import FIEMAP_FLAG_SYNC
+from vfsim.fs.file import O_TMPFILE
 from vfsim.fs.mount import MNT_FORCE, Path, d_path
 from vfsim.fs.process import current_process
 from vfsim.fs.super import MS_REMOUNT
@@ -421,3 +438,88 @@ def write_while_written(sys: Sys) -> None:
     sys.pwrite(fd, b"y" * PAGE, 0)
     sys.fsync(fd)
     sys.close(fd)
+
+
+def set_xattr(sys: Sys) -> None:
+    """An extended attribute, set and removed."""
+    make(sys)
+    sys.setxattr("/f", "user.colour", b"red")
+    sys.removexattr("/f", "user.colour")
+
+
+def get_xattr(sys: Sys) -> None:
+    """An extended attribute, set and read."""
+    make(sys)
+    sys.setxattr("/f", "user.colour", b"red")
+    assert sys.getxattr("/f", "user.colour") == b"red"
+
+
+def list_xattrs(sys: Sys) -> None:
+    """The names of extended attributes."""
+    make(sys)
+    sys.setxattr("/f", "user.colour", b"red")
+    sys.setxattr("/f", "trusted.origin", b"here")
+    assert sorted(sys.listxattr("/f")) == ["trusted.origin", "user.colour"]
+
+
+def lists(sys: Sys) -> None:
+    """A directory's default access control list is asked for when something is made in it, its
+    access list when somebody else looks into it.
+    """
+    sys.mkdir("/d")
+    make(sys, "/d/f")
+    sys.setuid(1000)
+    sys.stat("/d/f")
+
+
+def set_list(sys: Sys) -> None:
+    """A directory gets a default access control list; what is made in it inherits; chmod(2) changes
+    that.
+    """
+    sys.mkdir("/d")
+    sys.setxattr("/d", XATTR_NAME_POSIX_ACL_DEFAULT, posix_acl_to_xattr(_WITH_USER))
+    make(sys, "/d/f")
+    sys.chmod("/d/f", 0o640)
+    assert sys.getxattr("/d/f", XATTR_NAME_POSIX_ACL_ACCESS)
+
+
+_WITH_USER = PosixAcl(
+    (
+        AclEntry(ACL_USER_OBJ, 7),
+        AclEntry(ACL_USER, 6, 1000),
+        AclEntry(ACL_GROUP_OBJ, 5),
+        AclEntry(ACL_MASK, 7),
+        AclEntry(ACL_OTHER, 5),
+    )
+)
+
+
+def unnamed(sys: Sys) -> None:
+    """A file without a name, which gets one."""
+    fd = sys.open("/", O_TMPFILE | os.O_RDWR, 0o644)
+    sys.write(fd, b"abc")
+    sys.flink(fd, "/f")
+    sys.close(fd)
+
+
+def extents(sys: Sys) -> None:
+    """Where a file's bytes are."""
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.write(fd, b"x" * PAGE)
+    assert sys.fiemap(fd, flags=FIEMAP_FLAG_SYNC).fi_extents_mapped == 1
+    sys.close(fd)
+
+
+def exchange(sys: Sys) -> None:
+    """A file and a directory in another one take each other's places."""
+    sys.mkdir("/d")
+    sys.mkdir("/d/e")
+    make(sys)
+    sys.renameat2("/f", "/d/e", RENAME_EXCHANGE)
+
+
+def whiteout(sys: Sys) -> None:
+    """A file moves and leaves a whiteout behind."""
+    make(sys)
+    sys.renameat2("/f", "/g", RENAME_WHITEOUT)
+    assert sys.stat("/f").st_mode == S_IFCHR

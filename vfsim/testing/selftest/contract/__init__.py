@@ -23,6 +23,7 @@ from vfsim.testing.selftest.contract import (
     silent,
     super_operations,
     writepage,
+    xattr_handler,
 )
 from vfsim.testing.selftest.contract import without as reasons
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 MODULES = (
     dentry_operations,
     inode_operations,
+    xattr_handler,
     super_operations,
     file_system_type,
     file_operations,

@@ -48,6 +48,8 @@ HELD = (
     ("rename", programs.rename_across, "new_dir.i_rwsem", "new parent"),
     ("rename", programs.rename, "old_dir.i_rwsem", ""),
     ("rename", programs.rename, "old_dentry.d_inode.i_rwsem", "source"),
+    ("rename", programs.exchange, "old_dentry.d_inode.i_rwsem", "exchange"),
+    ("rename", programs.whiteout, "old_dir.i_rwsem", "whiteout"),
     ("setattr", programs.chmod, "dentry.d_inode.i_rwsem", ""),
     ("setattr", programs.truncate, "dentry.d_inode.i_rwsem", "size"),
 )
@@ -64,11 +66,15 @@ VICTIMS = (
 NOT_HELD = (
     ("readlink", programs.readlink, "dentry.d_inode.i_rwsem"),
     ("get_link", programs.follow, "inode.i_rwsem"),
+    ("listxattr", programs.list_xattrs, "dentry.d_inode.i_rwsem"),
+    ("fiemap", programs.extents, "inode.i_rwsem"),
+    ("tmpfile", programs.unnamed, "dir.i_rwsem"),
 )
 
 # "no" that means: called both with and without
 NOT_PROMISED = (
     ("permission", programs.create, "inode.i_rwsem"),
+    ("get_acl", programs.lists, "inode.i_rwsem"),
     ("getattr", programs.stat, "dentry.d_inode.i_rwsem"),
     ("update_time", programs.write_later, "inode.i_rwsem"),
 )
@@ -87,7 +93,11 @@ ALL_MAY_BLOCK = (
     ("get_link", programs.follow),
     ("setattr", programs.chmod),
     ("permission", programs.create),
+    ("get_acl", programs.lists),
     ("getattr", programs.stat),
+    ("listxattr", programs.list_xattrs),
+    ("fiemap", programs.extents),
+    ("tmpfile", programs.unnamed),
     ("update_time", programs.write_later),
 )
 
@@ -166,6 +176,8 @@ def _rcu_walks() -> Iterator[Mutant]:
         "P2", "sleeps in an rcu-walk", _sleep_if_told, around={row.name: _told_rightly}
     )
     yield row.caller("P2", "is told not to block by a walk with references", _told_wrongly)
+    row = _row("get_acl", programs.lists)
+    yield row.caller("E2", "is called in an RCU read section", in_rcu())
     row = _row("get_link", programs.follow)
     yield row.filesystem(
         "E1", "sleeps in an rcu-walk", _sleep_without_dentry, around={row.name: in_rcu(dentry=None)}

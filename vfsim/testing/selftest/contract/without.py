@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 
 NOT_CALLED = {
     "dentry_operations": {"d_automount d_manage d_real": "no automounts, no stacking filesystem"},
-    "inode_operations": {
-        "get_acl": "no access control lists",
-        "listxattr": "no calls about extended attributes",
-        "fiemap": "no ioctl(2)",
-        "tmpfile": "no O_TMPFILE",
-    },
-    "xattr_handler": {"list get set": "no calls about extended attributes"},
     "super_operations": {
         "freeze_fs unfreeze_fs": "no freezing",
         "quota_read quota_write": "no quota",
