@@ -244,7 +244,7 @@ class PosixAclHandler(XattrHandler):
 
         Raises as `posix_acl_from_xattr` and `set_posix_acl`.  Source: ``posix_acl_xattr_set``.
         """
-        acl = None if not value else posix_acl_from_xattr(value)
+        acl = None if value is None else posix_acl_from_xattr(value)
         set_posix_acl(inode, self.kind, acl)
 
 

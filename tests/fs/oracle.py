@@ -1,0 +1,114 @@
+"""The kernel the tests run on as oracle: one function of system calls, run there and here.
+
+A function gets ``sys`` and returns what it saw; `both` runs it on ramfs here and on a private tmpfs
+of the host, and the two must have seen the same.  Where the host refuses, only here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from tests.testing.host import HostGround, HostSys, Tmpfs, in_child, possible
+from vfsim.filesystems.ramfs import RamFS
+from vfsim.fs.kernel import Kernel
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
+
+
+class AttributeSys(HostSys):
+    """What `HostSys` has, and the calls about attributes."""
+
+    def setxattr(self, path: str, name: str, value: bytes, flags: int = 0) -> None:
+        os.setxattr(path, name, value, flags)
+
+    def lsetxattr(self, path: str, name: str, value: bytes, flags: int = 0) -> None:
+        os.setxattr(path, name, value, flags, follow_symlinks=False)
+
+    def fsetxattr(self, fd: int, name: str, value: bytes, flags: int = 0) -> None:
+        os.setxattr(fd, name, value, flags)
+
+    def getxattr(self, path: str, name: str) -> bytes:
+        return os.getxattr(path, name)
+
+    def lgetxattr(self, path: str, name: str) -> bytes:
+        return os.getxattr(path, name, follow_symlinks=False)
+
+    def fgetxattr(self, fd: int, name: str) -> bytes:
+        return os.getxattr(fd, name)
+
+    def listxattr(self, path: str) -> list[str]:
+        return os.listxattr(path)
+
+    def llistxattr(self, path: str) -> list[str]:
+        return os.listxattr(path, follow_symlinks=False)
+
+    def removexattr(self, path: str, name: str) -> None:
+        os.removexattr(path, name)
+
+    def lremovexattr(self, path: str, name: str) -> None:
+        os.removexattr(path, name, follow_symlinks=False)
+
+    def fremovexattr(self, fd: int, name: str) -> None:
+        os.removexattr(fd, name)
+
+    def flink(self, fd: int, new: str) -> None:
+        name = os.fsencode(new)
+        if LIBC.linkat(fd, b"", AT_FDCWD, name, AT_EMPTY_PATH):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+
+
+def saw(fn: Callable[..., Any], *args: Any) -> Any:
+    """What a call returns, or the name of its errno."""
+    try:
+        return fn(*args)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+
+
+Program = Callable[[Any], Any]
+
+
+def here(program: Program) -> Any:
+    """What it sees on ramfs; nothing is reported."""
+    kernel = Kernel()
+    try:
+        kernel.mount(RamFS(), "/")
+        seen = kernel.call(program)
+        kernel.close()
+        assert kernel.violations == []
+        return seen
+    finally:
+        kernel.machine.bury()
+
+
+@functools.cache
+def refused() -> str:
+    """Why the host cannot be asked."""
+    return possible()
+
+
+def there(program: Program) -> Any:
+    """What it sees on the host's tmpfs."""
+
+    def ask(ground: HostGround) -> list[Any]:
+        answers: list[Any] = []
+        ground.run([(lambda sys: answers.append(program(AttributeSys())), False)])
+        return answers
+
+    return in_child(Tmpfs(), ask)[0]
+
+
+def both(program: Program) -> Any:
+    """What it sees, here and there the same."""
+    seen = here(program)
+    if not refused():
+        told = there(program)
+        assert seen == told, [pair for pair in zip(seen, told, strict=False) if pair[0] != pair[1]]
+    return seen
