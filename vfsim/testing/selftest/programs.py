@@ -518,6 +518,13 @@ def exchange(sys: Sys) -> None:
     sys.renameat2("/f", "/d/e", RENAME_EXCHANGE)
 
 
+def exchange_files(sys: Sys) -> None:
+    """Two files take each other's places."""
+    make(sys)
+    make(sys, "/g")
+    sys.renameat2("/f", "/g", RENAME_EXCHANGE)
+
+
 def whiteout(sys: Sys) -> None:
     """A file moves and leaves a whiteout behind."""
     make(sys)

@@ -59,6 +59,7 @@ VICTIMS = (
     ("unlink", programs.unlink, "dentry.d_inode.i_rwsem", ""),
     ("rmdir", programs.rmdir, "dentry.d_inode.i_rwsem", "rmdir"),
     ("rename", programs.rename_over, "new_dentry.d_inode.i_rwsem", "rename"),
+    ("rename", programs.exchange_files, "new_dentry.d_inode.i_rwsem", "exchange"),
     ("rename", programs.rename_directory_over, "new_dentry.d_inode.i_rwsem", "rename directory"),
 )
 
