@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 from tests.fs.conftest import Expect
+from tests.fs.oracle import both, here, refused, saw, there
 from vfsim.filesystems.ramfs import RamFS
 from vfsim.fs.attr import (
     ATTR_MODE,
@@ -22,6 +27,7 @@ from vfsim.fs.kernel import Kernel
 from vfsim.fs.mount import path_put
 from vfsim.fs.namei import user_path
 from vfsim.fs.operations import InodeOperations
+from vfsim.fs.super import MS_I_VERSION, MS_NOATIME, MS_STRICTATIME
 from vfsim.fs.syscalls import Sys
 from vfsim.sim.clock import NSEC_PER_MSEC
 
@@ -295,3 +301,220 @@ def test_truncate_of_old(k: Kernel) -> None:
 
     k.call(go)
     assert sizes == [77]
+
+
+def test_strictatime(k: Kernel) -> None:
+    """A mount with MS_STRICTATIME moves the access time with each read, whatever else it says."""
+    k.call(lambda sys: sys.mkdir("/m"))
+    k.mount(RamFS(), "/m", flags=MS_STRICTATIME | MS_NOATIME)
+
+    def go(sys: Sys) -> None:
+        fd = sys.open("/m/f", CREAT | RDWR)
+        sys.write(fd, b"x")
+        for n in range(1, 4):
+            sys.msleep(1)
+            sys.pread(fd, 1, 0)
+            assert sys.stat("/m/f").st_atime_ns == n * NSEC_PER_MSEC
+        sys.close(fd)
+
+    k.call(go)
+
+
+def test_an_old_access_time_is_moved(k: Kernel) -> None:
+    """relatime: after a day, in whole seconds."""
+
+    def go(sys: Sys) -> None:
+        fd = sys.open("/f", CREAT | RDWR)
+        sys.write(fd, b"x")
+        sys.msleep(1)
+        sys.pread(fd, 1, 0)
+        for wait, moved in ((24 * 3600 * 1000 - 2, False), (1, True), (1, False)):
+            before = sys.stat("/f").st_atime_ns
+            sys.msleep(wait)
+            sys.pread(fd, 1, 0)
+            assert (sys.stat("/f").st_atime_ns != before) == moved, wait
+        sys.close(fd)
+
+    k.call(go)
+
+
+def test_versions(k: Kernel) -> None:
+    """Where the superblock asks for it, each write counts ``i_version``."""
+    k.call(lambda sys: sys.mkdir("/m"))
+    k.mount(RamFS(), "/m", flags=MS_I_VERSION)
+
+    def go(sys: Sys) -> None:
+        fd = sys.open("/m/f", CREAT | RDWR)
+        path = user_path("/m/f")
+        assert path.dentry.d_inode is not None
+        seen = []
+        for _ in range(3):
+            sys.write(fd, b"x")
+            seen.append(path.dentry.d_inode.i_version)
+        assert seen == [1, 2, 3]
+        path_put(path)
+        sys.close(fd)
+
+    k.call(go)
+
+
+# -- as on the host --------------------------------------------------------------------------------
+
+PEOPLE = {
+    "root": (0, 0, ()), "owner": (1000, 100, ()), "owner in 50": (1000, 100, (50,)),
+    "in the group": (1001, 50, ()), "in the group besides": (1001, 60, (50,)),
+    "somebody": (1002, 60, ()),
+}  # fmt: skip
+KINDS = ("f", "d", "l", "p", "dangling")
+
+
+def objects(sys: Any, mode: int) -> None:
+    """One of each kind in "/", all of user 1000 and group 50."""
+    sys.close(sys.open("/f", CREAT | RDWR, 0o666))
+    sys.mkdir("/d")
+    sys.symlink("f", "/l")
+    sys.symlink("nothing", "/dangling")
+    sys.mknod("/p", stat.S_IFIFO | 0o666)
+    for name in KINDS:
+        sys.lchown("/" + name, 1000, 50)
+    for name in "fdp":
+        sys.chmod("/" + name, mode)
+
+
+def remove(sys: Any) -> None:
+    for name in KINDS:
+        sys.rmdir("/d") if name == "d" else sys.unlink("/" + name)
+
+
+def become(sys: Any, who: str) -> None:
+    uid, gid, groups = PEOPLE[who]
+    sys.setuid(0)
+    sys.setgroups(groups)
+    sys.setgid(gid)
+    sys.setuid(uid)
+
+
+@pytest.mark.parametrize("who", PEOPLE)
+def test_changes_by_everybody(who: str) -> None:
+    """chmod, chown, utime and truncate of each kind of file end as on the host."""
+
+    def go(sys: Any) -> list[Any]:
+        sys.chmod("/", 0o777)
+        seen: list[Any] = []
+        for mode in (0o644, 0o6775, 0o1777, 0o666, 0):
+            for call in (
+                ("chmod", 0o7777), ("chmod", 0o2750), ("chmod", 0), ("chown", -1, -1),
+                ("chown", 1000, -1), ("chown", 1001, -1), ("chown", -1, 50), ("chown", -1, 60),
+                ("chown", 1000, 100), ("chown", 0, 0), ("lchown", -1, 50), ("lchown", 1000, 100),
+                ("utime", 10**18, 2 * 10**18), ("truncate", 0), ("truncate", -1),
+            ):  # fmt: skip
+                objects(sys, mode)
+                for name in KINDS:
+                    become(sys, who)
+                    told = saw(getattr(sys, call[0]), "/" + name, *call[1:])
+                    become(sys, "root")
+                    st = sys.lstat("/" + name)
+                    seen.append((mode, call, name, told, oct(st.st_mode), st.st_uid, st.st_gid))
+                remove(sys)
+        return seen
+
+    assert len(both(go)) == 5 * 15 * 5
+
+
+@pytest.mark.parametrize("who", ["root", "owner", "owner in 50", "in the group"])
+def test_set_user_id_bits_go(who: str) -> None:
+    """What a write, a truncation, a chown and O_TRUNC leave of the bits, as on the host."""
+
+    def go(sys: Any) -> list[Any]:
+        sys.chmod("/", 0o777)
+        seen: list[Any] = []
+        for mode in (0o4777, 0o2777, 0o6777, 0o6677, 0o777):
+            for change in (
+                "write",
+                "pwrite nothing",
+                "truncate",
+                "ftruncate",
+                "O_TRUNC",
+                "O_CREAT",
+            ):
+                sys.close(sys.open("/f", CREAT | RDWR, 0o666))
+                sys.chown("/f", 1000, 50)
+                sys.chmod("/f", mode)
+                become(sys, who)
+                fd = sys.open("/f", RDWR)
+                if change == "write":
+                    sys.write(fd, b"x")
+                elif change == "pwrite nothing":
+                    sys.pwrite(fd, b"", 0)
+                elif change == "truncate":
+                    sys.truncate("/f", 3)
+                elif change == "ftruncate":
+                    sys.ftruncate(fd, 3)
+                else:
+                    sys.close(sys.open("/f", RDWR | getattr(os, change), 0o600))
+                sys.close(fd)
+                seen.append((mode, change, oct(sys.stat("/f").st_mode)))
+                become(sys, "root")
+                sys.unlink("/f")
+        return seen
+
+    told, asked = here(go), there(go) if not refused() else None
+    assert len(told) == 5 * 6
+    if asked is not None:
+        # v6.2 takes the bit also without S_IXGRP, from who is not in the group
+        assert [a for a, b in zip(told, asked, strict=True) if a != b and a[0] != 0o6677] == []
+
+
+@pytest.mark.parametrize("who", PEOPLE)
+def test_what_a_directory_gives_on(who: str) -> None:
+    """Group and set-group-ID bit of what is made in directories with and without the bit."""
+
+    def go(sys: Any) -> list[Any]:
+        sys.chmod("/", 0o777)
+        seen: list[Any] = []
+        for bits, gid, umask in itertools.product((0o777, 0o2777, 0o3777), (0, 50), (0, 0o27)):
+            sys.mkdir("/d")
+            sys.chown("/d", 1000, gid)
+            sys.chmod("/d", bits)
+            become(sys, who)
+            sys.umask(umask)
+            sys.close(sys.open("/d/f", CREAT, 0o666))
+            sys.mkdir("/d/e", 0o777)
+            sys.mkdir("/d/e/deep", 0o700)
+            sys.mknod("/d/p", stat.S_IFIFO | 0o666)
+            sys.symlink("f", "/d/l")
+            become(sys, "root")
+            for name in ("f", "e", "e/deep", "p", "l"):
+                st = sys.lstat("/d/" + name)
+                seen.append((oct(bits), name, oct(st.st_mode), st.st_uid, st.st_gid))
+            for name in ("f", "p", "l"):
+                sys.unlink("/d/" + name)
+            for name in ("/d/e/deep", "/d/e", "/d"):
+                sys.rmdir(name)
+        return seen
+
+    assert len(both(go)) == 3 * 2 * 2 * 5
+
+
+def test_precedence_of_changes() -> None:
+    """A missing file before a wrong descriptor's kin, a negative length before the path."""
+
+    def go(sys: Any) -> list[Any]:
+        sys.chmod("/", 0o777)
+        objects(sys, 0o644)
+        seen = []
+        for uid in (0, 1000, 1002):
+            sys.setuid(uid)
+            for path in ("/none", "/f/x", "/f/", "/d/", "/l/", "/p/", "", "/dangling", "/d/."):
+                for call in (
+                    ("chmod", 0o600), ("chown", 5, 5), ("lchown", 5, 5), ("utime", 1, 1),
+                    ("truncate", 0), ("truncate", -1), ("access", os.W_OK), ("access", 8),
+                    ("readlink",), ("chdir",),
+                ):  # fmt: skip
+                    if not (uid == 0 and call[0] in ("chown", "lchown")):
+                        seen.append((uid, path, call, saw(getattr(sys, call[0]), path, *call[1:])))
+            sys.chdir("/")
+            sys.setuid(0)
+        return seen
+
+    assert len(both(go)) > 200

@@ -33,7 +33,13 @@ from vfsim.fs.inode import (
     S_SWAPFILE,
     current_time,
 )
-from vfsim.fs.mount import MNT_NOATIME, MNT_NODIRATIME, mnt_drop_write, mnt_want_write
+from vfsim.fs.mount import (
+    MNT_NOATIME,
+    MNT_NODIRATIME,
+    MNT_STRICTATIME,
+    mnt_drop_write,
+    mnt_want_write,
+)
 from vfsim.fs.operations import InodeOperations
 from vfsim.fs.permission import MAY_WRITE, inode_owner_or_capable, inode_permission
 from vfsim.fs.process import CAP_CHOWN, CAP_FSETID, capable, current_cred
@@ -78,7 +84,7 @@ I_DIRTY_SYNC = 1 << 0
 _S_IALLUGO = 0o7777
 _KILL = ATTR_KILL_SUID | ATTR_KILL_SGID
 _FIXED = ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_TIMES_SET
-_DAY = 24 * 3600 * NSEC_PER_SEC
+_DAY = 24 * 3600
 
 
 @attrs.define(eq=False, slots=True)
@@ -529,24 +535,35 @@ def update_time(inode: Inode, now: int, flags: int) -> None:
         op.update_time(inode, now, flags)
 
 
+def relatime_need_update(inode: Inode, now: int) -> bool:
+    """Never sleeps.  Whether the access time is not after the last change, or a day old.
+
+    Source: ``relatime_need_update``.
+    """
+    atime = inode.i_atime
+    if inode.i_mtime >= atime or inode.i_ctime >= atime:
+        return True
+    return now // NSEC_PER_SEC - atime // NSEC_PER_SEC >= _DAY
+
+
 def touch_atime(mnt: Mount, dentry: Dentry) -> None:
-    """Sleeps.  Somebody read it: move the access time, by the rule of ``relatime``, unless that is
-    switched off.
+    """Sleeps.  Somebody read it: move the access time, by the rule of ``relatime`` or, with
+    MNT_STRICTATIME, always; unless that is switched off.
 
     A mount that cannot be written right now is left alone.  Source: ``touch_atime``.
     """
     inode = dentry.d_inode
     assert inode is not None
     flags = inode.i_sb.s_flags
-    if inode.i_flags & S_NOATIME or flags & SB_NOATIME or mnt.mnt_flags & MNT_NOATIME:
+    strict = mnt.mnt_flags & MNT_STRICTATIME
+    if inode.i_flags & S_NOATIME or flags & SB_NOATIME:
+        return
+    if mnt.mnt_flags & MNT_NOATIME and not strict:
         return
     if (flags & SB_NODIRATIME or mnt.mnt_flags & MNT_NODIRATIME) and S_ISDIR(inode.i_mode):
         return
-    atime = inode.i_atime
     now = current_time(inode)
-    if now == atime or not (
-        inode.i_mtime >= atime or inode.i_ctime >= atime or now - atime >= _DAY
-    ):
+    if now == inode.i_atime or not (strict or relatime_need_update(inode, now)):
         return
     try:
         mnt_want_write(mnt)

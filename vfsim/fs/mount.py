@@ -59,6 +59,7 @@ from vfsim.fs.super import (
     MS_NOSUID,
     MS_RDONLY,
     MS_REMOUNT,
+    MS_STRICTATIME,
     SuperBlock,
     deactivate_super,
     do_remount_sb,
@@ -92,6 +93,8 @@ MNT_INTERNAL = 0x4000
 MNT_DOOMED = 0x1000000
 MNT_SYNC_UMOUNT = 0x2000000
 MNT_UMOUNT = 0x8000000
+MNT_STRICTATIME = 0x10000000
+"""Each read moves the access time (Linux says so by leaving MNT_RELATIME out)."""
 
 # flags of umount(2)
 MNT_FORCE = 1
@@ -105,9 +108,12 @@ _FLAGS = {
     MS_NOEXEC: MNT_NOEXEC,
     MS_NOATIME: MNT_NOATIME,
     MS_NODIRATIME: MNT_NODIRATIME,
+    MS_STRICTATIME: MNT_STRICTATIME,
     MS_RDONLY: MNT_READONLY,
 }
-_PER_MOUNT = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_REMOUNT
+_PER_MOUNT = (
+    MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_STRICTATIME | MS_REMOUNT
+)
 
 
 @kernel_struct
