@@ -12,7 +12,9 @@ import pytest
 
 from tests.fs.conftest import Expect
 from tests.fs.oracle import both, here, refused, saw, there
+from vfsim.block.disk import RamDisk
 from vfsim.filesystems.ramfs import RamFS
+from vfsim.filesystems.wholefs import WholeFS, WholeSuper
 from vfsim.fs.attr import (
     ATTR_MODE,
     ATTR_SIZE,
@@ -22,12 +24,12 @@ from vfsim.fs.attr import (
     touch_atime,
 )
 from vfsim.fs.file import deny_write_access, get_write_access, put_write_access
-from vfsim.fs.inode import Inode
+from vfsim.fs.inode import I_DIRTY_TIME, Inode
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.mount import path_put
 from vfsim.fs.namei import user_path
 from vfsim.fs.operations import InodeOperations
-from vfsim.fs.super import MS_I_VERSION, MS_NOATIME, MS_STRICTATIME
+from vfsim.fs.super import MS_I_VERSION, MS_LAZYTIME, MS_NOATIME, MS_STRICTATIME
 from vfsim.fs.syscalls import Sys
 from vfsim.sim.clock import NSEC_PER_MSEC
 
@@ -356,6 +358,60 @@ def test_versions(k: Kernel) -> None:
         sys.close(fd)
 
     k.call(go)
+
+
+@pytest.mark.parametrize("event", ["fsync", "sync", "chmod", "unlink", "nothing"])
+def test_lazytime(event: str) -> None:
+    """Times that change alone are not written until something else is, or must be: by fsync, sync,
+    the last use of the inode, or along with another change.
+    """
+    written: list[int] = []
+
+    class Super(WholeSuper):
+        def write_inode(self, inode: Inode, wbc: Any) -> None:
+            written.append(inode.i_atime)
+
+    class LazyFS(WholeFS):
+        super = Super()
+
+    def go(sys: Sys) -> None:
+        fd = sys.open("/f", CREAT | RDWR)
+        sys.write(fd, b"x")
+        sys.sync()
+        sys.msleep(1)
+        sys.pread(fd, 1, 0)
+        path = user_path("/f")
+        inode = path.dentry.d_inode
+        assert inode is not None and inode.i_state & I_DIRTY_TIME
+        written.clear()
+        sys.msleep(100_000)
+        assert written == [], "the flusher does not care"
+        if event == "fsync":
+            sys.fdatasync(fd)
+            assert written == []
+            sys.fsync(fd)
+        elif event == "sync":
+            sys.sync()
+        elif event == "chmod":
+            sys.chmod("/f", 0o600)
+            assert not inode.i_state & I_DIRTY_TIME
+            sys.sync()
+        expected = [inode.i_atime] if event in ("fsync", "sync", "chmod") else []
+        assert [time for time in written if time == inode.i_atime] == expected
+        path_put(path)
+        if event == "unlink":
+            sys.unlink("/f")
+        sys.close(fd)
+
+    kernel = Kernel()
+    try:
+        kernel.mount(LazyFS, "/", device=RamDisk(sectors=4096), flags=MS_LAZYTIME)
+        kernel.call(go)
+        kernel.close()
+        assert kernel.violations == []
+        assert bool(written) == (event != "unlink"), "at umount at the latest"
+    finally:
+        kernel.machine.bury()
 
 
 # -- as on the host --------------------------------------------------------------------------------

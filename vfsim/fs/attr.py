@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vfsim.fs.inode import (
+    I_DIRTY_SYNC,
+    I_DIRTY_TIME,
     S_APPEND,
     S_IMMUTABLE,
     S_NOATIME,
@@ -43,7 +45,7 @@ from vfsim.fs.mount import (
 from vfsim.fs.operations import InodeOperations
 from vfsim.fs.permission import MAY_WRITE, inode_owner_or_capable, inode_permission
 from vfsim.fs.process import CAP_CHOWN, CAP_FSETID, capable, current_cred
-from vfsim.fs.super import MS_I_VERSION, SB_NOATIME, SB_NODIRATIME, SB_NOSEC
+from vfsim.fs.super import MS_I_VERSION, MS_LAZYTIME, SB_NOATIME, SB_NODIRATIME, SB_NOSEC
 from vfsim.fs.xattr import killpriv, need_killpriv
 from vfsim.mm.truncate import truncate_setsize
 from vfsim.mm.writeback import mark_inode_dirty
@@ -80,7 +82,6 @@ S_CTIME = 4
 S_VERSION = 8
 """What `update_time` shall update."""
 
-I_DIRTY_SYNC = 1 << 0
 _S_IALLUGO = 0o7777
 _KILL = ATTR_KILL_SUID | ATTR_KILL_SGID
 _FIXED = ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_TIMES_SET
@@ -511,7 +512,11 @@ _NO_UPDATE_TIME = InodeOperations.update_time
 
 
 def generic_update_time(inode: Inode, now: int, flags: int) -> None:
-    """Sleeps.  Set the times that ``flags`` (S_ATIME ...) names and mark the inode dirty."""
+    """Sleeps.  Set the times that ``flags`` (S_ATIME ...) names and mark the inode dirty; on a
+    superblock with MS_LAZYTIME they wait until something else is written, or for a sync.
+
+    Source: ``generic_update_time``.
+    """
     if flags & S_ATIME:
         inode.i_atime = now
     if flags & S_VERSION:
@@ -520,7 +525,8 @@ def generic_update_time(inode: Inode, now: int, flags: int) -> None:
         inode.i_ctime = now
     if flags & S_MTIME:
         inode.i_mtime = now
-    mark_inode_dirty(inode, I_DIRTY_SYNC)
+    lazy = inode.i_sb.s_flags & MS_LAZYTIME and not flags & S_VERSION
+    mark_inode_dirty(inode, I_DIRTY_TIME if lazy else I_DIRTY_TIME | I_DIRTY_SYNC)
 
 
 def update_time(inode: Inode, now: int, flags: int) -> None:

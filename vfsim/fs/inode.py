@@ -85,7 +85,7 @@ from vfsim.fs.operations import FileOperations, InodeOperations, SuperOperations
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.slab import kmalloc
 from vfsim.locks.spinlock import SpinLock
-from vfsim.mm.bdi import check_dirty
+from vfsim.mm.bdi import check_dirty, write_times_now
 from vfsim.mm.mapping import AddressSpace
 from vfsim.mm.upcalls import upcalls
 from vfsim.mm.writeback import write_inode_now
@@ -592,6 +592,12 @@ def _iput_final(inode: Inode) -> None:
     sb = inode.i_sb
     if inode.i_state & I_NEW:
         warn("inode.new", f"the last reference of {inode!r} was put while it was new")
+    if inode.i_state & I_DIRTY_TIME and inode.i_nlink:
+        iget(inode)  # lazytime waits no longer than the inode is in use
+        inode.i_lock.unlock()
+        write_times_now(inode)
+        iput(inode)
+        return
     op = sb.s_op
     drop = generic_drop_inode(inode) if type(op).drop_inode is _PLAIN_DROP else op.drop_inode(inode)
     if not drop and sb.s_flags & MS_ACTIVE:

@@ -29,6 +29,7 @@ from vfsim.fs.file import (
 from vfsim.fs.inode import S_DEAD
 from vfsim.fs.operations import FileOperations
 from vfsim.fs.super import sb_end_write, sb_start_write
+from vfsim.mm.bdi import write_times_now
 from vfsim.sim.errors import (
     EBADF,
     EFAULT,
@@ -151,6 +152,8 @@ def vfs_fsync_range(
     op = file.f_op
     if type(op).fsync is _NO_FSYNC:
         raise EINVAL()
+    if not datasync:
+        write_times_now(file.f_inode)
     op.fsync(file, start, end, datasync)
 
 

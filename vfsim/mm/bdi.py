@@ -71,8 +71,11 @@ I_NEW = 1 << 3
 I_WILL_FREE = 1 << 4
 I_FREEING = 1 << 5
 I_SYNC = 1 << 7
+I_DIRTY_TIME = 1 << 11
 I_DIRTY = I_DIRTY_SYNC | I_DIRTY_DATASYNC | I_DIRTY_PAGES
 I_DIRTY_INODE = I_DIRTY_SYNC | I_DIRTY_DATASYNC
+MS_LAZYTIME = 1 << 25
+"""In ``s_flags``, as in `vfsim.fs.super`: times alone need not be written at once."""
 
 WRITEBACK_INTERVAL = 5 * NSEC_PER_SEC
 """How long after the first change the flusher looks around."""
@@ -301,21 +304,50 @@ def mark_inode_dirty(inode: Inode, flags: int = I_DIRTY) -> None:
         flags: which I_DIRTY_* bits.  I_DIRTY_SYNC: something fdatasync may leave out;
             I_DIRTY_DATASYNC: something it
             may not; both tell the filesystem's ``dirty_inode``, which may sleep.
+            I_DIRTY_TIME: times that may wait (lazytime).
     Takes i_lock, and wb_list_lock if it was on no list.  Linux: ``__mark_inode_dirty``.
     """
-    if flags & I_DIRTY_INODE:
+    if flags & (I_DIRTY_INODE | I_DIRTY_TIME):
         inode.i_sb.s_op.dirty_inode(inode, flags)
+    if flags & I_DIRTY_TIME:
+        if not flags & I_DIRTY_INODE:
+            _mark_times_dirty(inode)
+            return
+        flags &= ~I_DIRTY_TIME
     bdi = bdi_of(inode)
     if READ_ONCE(inode, "i_state") & flags == flags and (
         bdi is None or READ_ONCE(inode, "i_io_list") is not None
     ):
         return
     inode.i_lock.lock()
+    if flags & I_DIRTY_INODE:
+        inode.i_state &= ~I_DIRTY_TIME
     inode.i_state |= flags
     list_it = bdi is not None and _belongs_on_list(inode)
     inode.i_lock.unlock()
     if list_it and bdi is not None and READ_ONCE(inode, "i_io_list") is None:
         _enqueue(bdi.wb, inode)
+
+
+def _mark_times_dirty(inode: Inode) -> None:
+    """Never sleeps.  Remember that times are to be written; they go with the inode if it is dirty
+    anyway.
+    """
+    with inode.i_lock:
+        if not inode.i_state & I_DIRTY_INODE:
+            inode.i_state |= I_DIRTY_TIME
+
+
+def write_times_now(inode: Inode) -> None:
+    """Sleeps.  What lazytime has put off is to be put off no more: the inode is dirty like any
+    other.
+
+    Takes i_lock.  Source: what ``vfs_fsync_range`` and ``iput`` do with I_DIRTY_TIME.
+    """
+    if READ_ONCE(inode, "i_state") & I_DIRTY_TIME:
+        with inode.i_lock:
+            inode.i_state &= ~I_DIRTY_TIME
+        mark_inode_dirty_sync(inode)
 
 
 def _belongs_on_list(inode: Inode) -> bool:

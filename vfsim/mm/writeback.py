@@ -17,9 +17,9 @@ for it (E13), or by the flusher itself, by trylock, when it works for nobody in 
 is a bit of ``i_state`` with waiters; it nests outside page locks.  The lists and their locks are in
 `vfsim.mm.bdi`.
 
-Analogous to fs/fs-writeback.c.  Not built: dirty-time, congestion, cgroups, laptop mode, work for
+Analogous to fs/fs-writeback.c.  Not built: congestion, cgroups, laptop mode, work for
 reclaim. Differences: an inode that was dirtied while fsync wrote it is put back on a list at once
-(v5.7's fix).
+(v5.7's fix); inodes with times alone (I_DIRTY_TIME) are on no list, and do not expire after 12 h.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from vfsim.mm.bdi import (
     I_NEW,
     I_SYNC,
     I_WILL_FREE,
+    MS_LAZYTIME,
     BackingDevInfo,
     BdiWriteback,
     SyncEpisode,
@@ -49,6 +50,7 @@ from vfsim.mm.bdi import (
     inode_io_list_del,
     mark_inode_dirty,
     mark_inode_dirty_sync,
+    write_times_now,
 )
 from vfsim.mm.operations import AOP_WRITEPAGE_ACTIVATE, WB_SYNC_ALL, WB_SYNC_NONE
 from vfsim.mm.page import DIRTY, WRITEBACK
@@ -515,8 +517,22 @@ def sync_inodes_sb(sb: SuperBlock) -> None:
     """
     _need_s_umount(sb, "sync_inodes_sb")
     if sb.s_bdi is not None:
+        if sb.s_flags & MS_LAZYTIME:
+            _write_all_times(sb)
         _ask_flusher(sb.s_bdi, WritebackWork(sb, WB_SYNC_ALL, LONG_MAX, for_sync=True))
         wait_sb_inodes(sb)
+
+
+def _write_all_times(sb: SuperBlock) -> None:
+    """Sleeps.  The times that lazytime has put off are to be written now.
+
+    Takes s_inode_list_lock.  Linux keeps these inodes on a list of their own (b_dirty_time).
+    """
+    with sb.s_inode_list_lock:
+        grabbed = [inode for inode in sb.s_inodes if upcalls.igrab(inode) is not None]
+    for inode in grabbed:
+        write_times_now(inode)
+        upcalls.iput(inode)
 
 
 def _ask_flusher(bdi: BackingDevInfo, work: WritebackWork) -> None:
