@@ -14,12 +14,14 @@ from vfsim.sim.shared import (
     READ_ONCE,
     WRITE_ONCE,
     Field,
+    cmpxchg,
     guarded_by,
     kernel_struct,
     ordered,
     shared,
     smp_load_acquire,
     smp_store_release,
+    xchg,
 )
 from vfsim.sim.state import K
 
@@ -292,3 +294,27 @@ def test_marked_accesses_are_points() -> None:
         "write Plain.flag",
         "read Plain.flag",
     ]
+
+
+def test_exchanges_are_single_steps() -> None:
+    """Of tasks that compare and exchange at once, one succeeds; what each exchange takes out was
+    put in once, on every schedule.
+    """
+    for seed in seeds(60):
+        node = Node("n", 0)
+        won: list[int] = []
+        taken: list[int] = []
+
+        def comparing(n: int, node: Node = node, won: list[int] = won) -> None:
+            if cmpxchg(node, "links", 1, n):
+                won.append(n)
+
+        def exchanging(n: int, node: Node = node, taken: list[int] = taken) -> None:
+            taken.append(xchg(node, "size", n))
+
+        with world(seed=seed, strategy="random") as machine:
+            for n in (2, 3, 4):
+                machine.spawn(comparing, n)
+                machine.spawn(exchanging, n)
+            machine.run()
+        assert won == [node.raw_links] and sorted([*taken, node.raw_size]) == [0, 2, 3, 4]

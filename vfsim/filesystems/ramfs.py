@@ -299,13 +299,14 @@ def ramfs_get_inode(sb: SuperBlock, dir: Inode | None, mode: int, dev: int) -> I
     else:
         inode.i_op = ram.special
         init_special_inode(inode, inode.i_mode, dev)
-    cache_no_acl(inode)
-    if dir is not None:
-        try:
-            ram.inherit(dir, inode)
-        except OSError:
-            iput(inode)
-            raise
+    if dir is None:
+        cache_no_acl(inode)
+        return inode
+    try:
+        ram.inherit(dir, inode)
+    except OSError:
+        iput(inode)
+        raise
     return inode
 
 

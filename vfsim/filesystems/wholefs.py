@@ -542,7 +542,6 @@ class WholeFS(RamFS):
         inode.i_mode, default, access = posix_acl_create(dir, inode.i_mode)
         keep_list(inode, default, ACL_TYPE_DEFAULT)
         keep_list(inode, access, ACL_TYPE_ACCESS)
-        forget_all_cached_acls(inode)
 
     def kill_sb(self, sb: SuperBlock) -> None:
         """Sleeps.  Let go of all names, then as for every disk."""

@@ -8,6 +8,19 @@ what processes do with them in ``namei``, ``lookup``, ``open``, ``directory``, `
 ``read_write``, ``syscalls``; the contract in ``operations``.
 """
 
+from vfsim.fs.acl import ACL_TYPE_ACCESS, ACL_TYPE_DEFAULT, AclEntry, PosixAcl
+from vfsim.fs.acl_cache import cache_no_acl, forget_all_cached_acls, get_acl, set_cached_acl
+from vfsim.fs.acl_xattr import (
+    PosixAclAccessHandler,
+    PosixAclDefaultHandler,
+    posix_acl_chmod,
+    posix_acl_create,
+    posix_acl_from_xattr,
+    posix_acl_to_xattr,
+    posix_acl_update_mode,
+    simple_acl_create,
+    simple_set_acl,
+)
 from vfsim.fs.attr import (
     ATTR_ATIME,
     ATTR_CTIME,
@@ -33,10 +46,17 @@ from vfsim.fs.dcache import (
     d_invalidate,
     d_make_root,
     d_splice_alias,
+    d_tmpfile,
     dget,
     dput,
 )
 from vfsim.fs.directory import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
+from vfsim.fs.fiemap import (
+    FiemapExtentInfo,
+    fiemap_check_flags,
+    fiemap_fill_next_extent,
+    generic_block_fiemap,
+)
 from vfsim.fs.file import File, Kiocb
 from vfsim.fs.inode import (
     I_FREEING,
@@ -80,9 +100,12 @@ from vfsim.fs.operations import (
 from vfsim.fs.permission import generic_permission
 from vfsim.fs.read_write import DirContext, generic_file_llseek
 from vfsim.fs.refusal import Refusal
+from vfsim.fs.simple_xattr import SimpleXattrs, simple_xattr_list
 from vfsim.fs.super import (
     MAX_LFS_FILESIZE,
     MS_RDONLY,
+    SB_NOSEC,
+    SB_POSIXACL,
     KStatfs,
     SuperBlock,
     kill_anon_super,
@@ -92,8 +115,38 @@ from vfsim.fs.super import (
     mount_nodev,
     mount_single,
 )
+from vfsim.fs.xattr import XATTR_CREATE, XATTR_REPLACE, shown_xattrs
 
 __all__ = [
+    "ACL_TYPE_ACCESS",
+    "ACL_TYPE_DEFAULT",
+    "AclEntry",
+    "PosixAcl",
+    "cache_no_acl",
+    "forget_all_cached_acls",
+    "get_acl",
+    "set_cached_acl",
+    "PosixAclAccessHandler",
+    "PosixAclDefaultHandler",
+    "posix_acl_chmod",
+    "posix_acl_create",
+    "posix_acl_from_xattr",
+    "posix_acl_to_xattr",
+    "posix_acl_update_mode",
+    "simple_acl_create",
+    "simple_set_acl",
+    "d_tmpfile",
+    "FiemapExtentInfo",
+    "fiemap_check_flags",
+    "fiemap_fill_next_extent",
+    "generic_block_fiemap",
+    "SimpleXattrs",
+    "simple_xattr_list",
+    "SB_NOSEC",
+    "SB_POSIXACL",
+    "XATTR_CREATE",
+    "XATTR_REPLACE",
+    "shown_xattrs",
     "ATTR_ATIME",
     "ATTR_CTIME",
     "ATTR_GID",

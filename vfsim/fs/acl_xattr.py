@@ -202,16 +202,15 @@ def simple_set_acl(inode: Inode, acl: PosixAcl | None, kind: int) -> None:
 
 
 def simple_acl_create(dir: Inode, inode: Inode) -> None:
-    """Sleeps.  A new inode gets its lists and its mode from its directory.
+    """Sleeps.  A new inode, which nobody else knows, gets its lists and its mode from its
+    directory.
 
     Raises:
         OSError: as `posix_acl_create`.
 
     Source: ``simple_acl_create``.
     """
-    inode.i_mode, default, access = posix_acl_create(dir, inode.i_mode)
-    set_cached_acl(inode, ACL_TYPE_DEFAULT, default)
-    set_cached_acl(inode, ACL_TYPE_ACCESS, access)
+    inode.i_mode, inode.raw_i_default_acl, inode.raw_i_acl = posix_acl_create(dir, inode.i_mode)
 
 
 # -- the handlers ----------------------------------------------------------------------------------
