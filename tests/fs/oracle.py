@@ -6,7 +6,6 @@ of the host, and the two must have seen the same.  Where the host refuses, only 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import functools
 import os
@@ -17,15 +16,9 @@ from tests.testing.host import HostGround, HostSys, Tmpfs, in_child, possible
 from vfsim.filesystems.ramfs import RamFS
 from vfsim.fs.kernel import Kernel
 
-LIBC = ctypes.CDLL(None, use_errno=True)
-AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
-
 
 class AttributeSys(HostSys):
     """What `HostSys` has, and the calls about attributes."""
-
-    def setxattr(self, path: str, name: str, value: bytes, flags: int = 0) -> None:
-        os.setxattr(path, name, value, flags)
 
     def lsetxattr(self, path: str, name: str, value: bytes, flags: int = 0) -> None:
         os.setxattr(path, name, value, flags, follow_symlinks=False)
@@ -33,35 +26,20 @@ class AttributeSys(HostSys):
     def fsetxattr(self, fd: int, name: str, value: bytes, flags: int = 0) -> None:
         os.setxattr(fd, name, value, flags)
 
-    def getxattr(self, path: str, name: str) -> bytes:
-        return os.getxattr(path, name)
-
     def lgetxattr(self, path: str, name: str) -> bytes:
         return os.getxattr(path, name, follow_symlinks=False)
 
     def fgetxattr(self, fd: int, name: str) -> bytes:
         return os.getxattr(fd, name)
 
-    def listxattr(self, path: str) -> list[str]:
-        return os.listxattr(path)
-
     def llistxattr(self, path: str) -> list[str]:
         return os.listxattr(path, follow_symlinks=False)
-
-    def removexattr(self, path: str, name: str) -> None:
-        os.removexattr(path, name)
 
     def lremovexattr(self, path: str, name: str) -> None:
         os.removexattr(path, name, follow_symlinks=False)
 
     def fremovexattr(self, fd: int, name: str) -> None:
         os.removexattr(fd, name)
-
-    def flink(self, fd: int, new: str) -> None:
-        name = os.fsencode(new)
-        if LIBC.linkat(fd, b"", AT_FDCWD, name, AT_EMPTY_PATH):
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
 
 
 def saw(fn: Callable[..., Any], *args: Any) -> Any:

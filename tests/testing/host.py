@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LIBC = ctypes.CDLL(None, use_errno=True)
 SYS_GETDENTS64, SYS_RENAMEAT2 = 217, 316
 AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
 CLONE_NEWNS = 0x20000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
@@ -108,6 +109,21 @@ class HostSys:
 
     def access(self, path: str, mode: int) -> None:
         check(LIBC.access(os.fsencode(path), mode))
+
+    def setxattr(self, path: str, name: str, value: bytes, flags: int = 0) -> None:
+        os.setxattr(path, name, value, flags)
+
+    def getxattr(self, path: str, name: str) -> bytes:
+        return os.getxattr(path, name)
+
+    def listxattr(self, path: str) -> list[str]:
+        return os.listxattr(path)
+
+    def removexattr(self, path: str, name: str) -> None:
+        os.removexattr(path, name)
+
+    def flink(self, fd: int, new: str) -> None:
+        check(LIBC.linkat(fd, b"", AT_FDCWD, os.fsencode(new), AT_EMPTY_PATH))
 
     def syncfs(self, fd: int) -> None:
         check(LIBC.syncfs(fd))

@@ -18,6 +18,7 @@ from vfsim.testing.conformance import attributes as _attributes
 from vfsim.testing.conformance import permissions as _permissions
 from vfsim.testing.conformance import descriptors as _descriptors
 from vfsim.testing.conformance import missing as _missing
+from vfsim.testing.conformance import xattrs as _xattrs
 # isort: on
 
 from vfsim.testing.conformance.capabilities import Capabilities, probe
@@ -43,5 +44,5 @@ __all__ = [
 
 _AREAS = (
     _directories, _walking, _data, _sizes, _links, _rename, _calls, _attributes, _permissions,
-    _descriptors, _missing,
+    _descriptors, _missing, _xattrs,
 )  # fmt: skip

@@ -25,6 +25,8 @@ dir_times              changing a directory changes its mtime and ctime
 file_times             writing a file changes its mtime and ctime
 owners                 a new file belongs to who made it
 atime                  reading a file changes its atime
+xattrs                 files and directories have ``user.`` extended attributes
+acls                   and access control lists
 persistent             what was written is there after umount and mount
 ====================== ============================================================================
 """
@@ -33,6 +35,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,8 +55,11 @@ FILE_METHODS = ("read", "write", "llseek", "fsync")
 DIRECTORY_FILE_METHODS = ("iterate", "llseek_dir", "fsync_dir")
 METHODS = frozenset((*DIRECTORY_METHODS, *FILE_METHODS, *DIRECTORY_FILE_METHODS, "statfs"))
 FACTS = frozenset(
-    ("nested", "dir_nlink", "dir_times", "file_times", "owners", "atime", "persistent")
-)
+    (
+        "nested", "dir_nlink", "dir_times", "file_times", "owners", "atime", "xattrs", "acls",
+        "persistent",
+    )
+)  # fmt: skip
 WORDS = METHODS | FACTS
 
 _SIZES = (1 << 20, 1 << 16, 1 << 14, 1 << 13, 1 << 12, 1 << 10, 1 << 9, 1 << 8, 1 << 7, 1 << 6)
@@ -233,6 +239,21 @@ def _owners(sys: SystemCalls) -> bool:
     return (found.st_uid, found.st_gid) == (1000, 1000)
 
 
+def _xattrs(sys: SystemCalls) -> bool:
+    sys.setxattr("/", "user.probe", b"1")
+    return "user.probe" in sys.listxattr("/")
+
+
+def _acls(sys: SystemCalls) -> bool:
+    sys.setxattr("/", "system.posix_acl_access", _OWNER_GROUP_OTHERS)
+    return True
+
+
+_OWNER_GROUP_OTHERS = struct.pack(
+    "<IHHIHHIHHI", 2, 1, 7, 2**32 - 1, 4, 5, 2**32 - 1, 32, 5, 2**32 - 1
+)
+
+
 _FACTS: tuple[tuple[str, frozenset[str], Callable[[SystemCalls], bool]], ...] = (
     ("nested", frozenset(("mkdir", "create")), _nested),
     ("dir_nlink", frozenset(), _dir_nlink),
@@ -240,4 +261,6 @@ _FACTS: tuple[tuple[str, frozenset[str], Callable[[SystemCalls], bool]], ...] = 
     ("file_times", frozenset(("create", "write")), _file_times),
     ("atime", frozenset(("create", "write", "read")), _atime),
     ("owners", frozenset(("create",)), _owners),
+    ("xattrs", frozenset(), _xattrs),
+    ("acls", frozenset(), _acls),
 )
