@@ -58,6 +58,8 @@ class Window:
 
 WINDOWS: dict[Task, dict[SeqCount, Window]] = {}
 """The open windows of each task."""
+KNOWN: dict[Task, dict[Any, None]] = {}
+"""What each task has used."""
 STALE: dict[Task, dict[Any, tuple[str, str]]] = {}
 """By task: what it must read again, with the rule it would break and where it came from."""
 
@@ -65,7 +67,21 @@ STALE: dict[Task, dict[Any, tuple[str, str]]] = {}
 def forget() -> None:
     """Never sleeps.  A machine begins to run."""
     WINDOWS.clear()
+    KNOWN.clear()
     STALE.clear()
+
+
+def met(task: Task, obj: Any) -> None:
+    """Never sleeps.  A task uses an object."""
+    mine = KNOWN.get(task)
+    if mine is None:
+        mine = KNOWN[task] = {}
+    mine[obj] = None
+
+
+def knows(task: Task, obj: Any) -> bool:
+    """Never sleeps.  Whether a task has used an object."""
+    return obj in KNOWN.get(task, ())
 
 
 def began(count: SeqCount) -> None:
@@ -87,6 +103,13 @@ def asked(count: SeqCount, failed: bool) -> None:
         del WINDOWS[K.cur][count]
     else:
         window.read.clear()
+
+
+def left(count: SeqCount) -> None:
+    """Never sleeps.  The current task keeps nothing of what it read in its window."""
+    mine = WINDOWS.get(K.cur)
+    if mine:
+        mine.pop(count, None)
 
 
 def _spoil(window: Window, rule: str, of: str) -> None:

@@ -495,30 +495,36 @@ def update_time(inode: Inode, now: int, flags: int) -> None:
         op.update_time(inode, now, flags)
 
 
+def atime_needs_update(mnt: Mount, inode: Inode) -> bool:
+    """Never sleeps.  Whether reading it moves the access time, by the rule of ``relatime``, unless
+    that is switched off.  Source: ``atime_needs_update``.
+    """
+    flags = inode.i_sb.s_flags
+    if inode.i_flags & S_NOATIME or flags & SB_NOATIME or mnt.mnt_flags & MNT_NOATIME:
+        return False
+    if (flags & SB_NODIRATIME or mnt.mnt_flags & MNT_NODIRATIME) and S_ISDIR(inode.i_mode):
+        return False
+    atime = inode.i_atime
+    now = current_time(inode)
+    return now != atime and (
+        inode.i_mtime >= atime or inode.i_ctime >= atime or now - atime >= _DAY
+    )
+
+
 def touch_atime(mnt: Mount, dentry: Dentry) -> None:
-    """Sleeps.  Somebody read it: move the access time, by the rule of ``relatime``, unless that is
-    switched off.
+    """Sleeps.  Somebody read it: move the access time, if that is due (`atime_needs_update`).
 
     A mount that cannot be written right now is left alone.  Source: ``touch_atime``.
     """
     inode = dentry.d_inode
     assert inode is not None
-    flags = inode.i_sb.s_flags
-    if inode.i_flags & S_NOATIME or flags & SB_NOATIME or mnt.mnt_flags & MNT_NOATIME:
-        return
-    if (flags & SB_NODIRATIME or mnt.mnt_flags & MNT_NODIRATIME) and S_ISDIR(inode.i_mode):
-        return
-    atime = inode.i_atime
-    now = current_time(inode)
-    if now == atime or not (
-        inode.i_mtime >= atime or inode.i_ctime >= atime or now - atime >= _DAY
-    ):
+    if not atime_needs_update(mnt, inode):
         return
     try:
         mnt_want_write(mnt)
     except OSError:
         return
-    update_time(inode, now, S_ATIME)
+    update_time(inode, current_time(inode), S_ATIME)
     mnt_drop_write(mnt)
 
 
