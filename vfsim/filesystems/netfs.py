@@ -45,6 +45,7 @@ from vfsim.fs.lookup import LOOKUP_REVAL
 from vfsim.fs.operations import LOOKUP_RCU, DentryOperations, InodeOperations
 from vfsim.sim.errors import ECHILD, EEXIST, EINVAL, ENOENT, ENOTEMPTY, ESTALE
 from vfsim.sim.scheduler import msleep
+from vfsim.sim.state import K
 
 if TYPE_CHECKING:
     from vfsim.fs.attr import KStat
@@ -151,9 +152,7 @@ def net_inode(sb: SuperBlock, node: Node) -> Inode:
 
 def believe(dentry: Dentry) -> None:
     """Never sleeps.  The server has just said so."""
-    dir = dentry.d_parent.d_inode
-    assert dir is not None
-    dentry.d_time = current_time(dir) + LEASE
+    dentry.d_time = K.machine.now + LEASE
 
 
 # -- the tables ------------------------------------------------------------------------------------
@@ -165,7 +164,7 @@ class NetNames(DentryOperations):
     def d_revalidate(self, dentry: Dentry, flags: int) -> bool:
         """Sleeps.  Within its lease a name stands; later the server is asked."""
         inode = dentry.d_inode
-        if not flags & LOOKUP_REVAL and current_time(dentry.d_sb.s_root.d_inode) < dentry.d_time:
+        if not flags & LOOKUP_REVAL and K.machine.now < dentry.d_time:
             return True
         if flags & LOOKUP_RCU:
             raise ECHILD()

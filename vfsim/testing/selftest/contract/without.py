@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vfsim.checks.rules import Cell, Rule
 
 NOT_CALLED = {
-    "dentry_operations": {"d_automount d_manage d_real": "no automounts, no stacking filesystem"},
     "inode_operations": {
         "get_acl": "no access control lists",
         "listxattr": "no calls about extended attributes",
