@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfsim.checks.blame import blame
 from vfsim.sim.errors import Violation
+from vfsim.sim.shared import STRUCTS
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -123,14 +124,14 @@ def _spoil(window: Window, rule: str, of: str) -> None:
 def fresh(value: Any) -> None:
     """Never sleeps.  The current task read ``value`` again."""
     stale = STALE.get(K.cur)
-    if stale:
+    if stale and type(value) in STRUCTS:
         stale.pop(value, None)
 
 
 def used(obj: Any, how: str) -> None:
     """Never sleeps.  The current task uses an object; a bug if it is stale."""
     stale = STALE.get(K.cur)
-    if stale and obj in stale:
+    if stale and type(obj) in STRUCTS and obj in stale:
         rule, origin = stale.pop(obj)
         task = K.cur
         culprit = blame(task, sys._getframe(2))
