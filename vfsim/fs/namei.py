@@ -36,6 +36,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from vfsim.checks.bugs import bug
 from vfsim.fs.attr import atime_needs_update, touch_atime
 from vfsim.fs.dcache import (
     DCACHE_OP_WEAK_REVALIDATE,
@@ -158,17 +159,20 @@ class Nameidata:
         stack: for each link in the middle of a path that is being walked: components and position
             to go on with afterwards (never at their end), and the link.
         tail: the link whose body replaced the last component, if any.
+        outer: the walk of the same task that this one is inside of, if any.
 
     Use it in ``with``: at the end the walk gives back whatever it still holds.
     """
 
     __slots__ = (
-        "dentry", "flags", "inode", "last", "last_type", "links", "m_seq", "mnt", "picked", "root",
-        "seq", "slash", "stack", "tail",
+        "dentry", "flags", "inode", "last", "last_type", "links", "m_seq", "mnt", "outer", "picked",
+        "root", "seq", "slash", "stack", "tail",
     )  # fmt: skip
 
     def __init__(self, name: str, flags: int) -> None:
         process = current_process()
+        self.outer = process.nameidata
+        process.nameidata = self
         self.root = process.root
         at = process.root if name[0] == "/" else process.cwd
         self.flags = flags | LOOKUP_JUMPED | LOOKUP_PARENT
@@ -228,6 +232,7 @@ class Nameidata:
             dput(self.dentry)
             mntput(self.mnt)
         self.forget()
+        current_process().nameidata = self.outer
 
     def take_path(self) -> Path:
         """Never sleeps.  Where the walk ended; its references are the caller's from now on.
@@ -426,17 +431,23 @@ class Nameidata:
     def _jump_root(self) -> None:
         """To the root of the process.  Source: ``nd_jump_root``."""
         root = self.root
-        old_mnt, old = self.mnt, self.dentry
         if self.flags & LOOKUP_RCU:
+            self.flags |= LOOKUP_JUMPED
+            self.mnt, self.dentry = root.mnt, root.dentry
             self.seq = root.dentry.d_seq.read_begin()
+            self.inode = root.dentry.d_inode  # type: ignore[assignment]
         else:
             path_get(root)
-        self.mnt, self.dentry = root.mnt, root.dentry
-        self.inode = root.dentry.d_inode  # type: ignore[assignment]
+            self.jump(root)
+
+    def jump(self, path: Path) -> None:
+        """Sleeps.  To any place, whose references are the walk's from now on; in ref-walk."""
+        old_mnt, old = self.mnt, self.dentry
+        self.mnt, self.dentry = path.mnt, path.dentry
+        self.inode = path.dentry.d_inode  # type: ignore[assignment]
         self.flags |= LOOKUP_JUMPED
-        if not self.flags & LOOKUP_RCU:
-            dput(old)
-            mntput(old_mnt)
+        dput(old)
+        mntput(old_mnt)
 
     def handle_dots(self, type: int) -> None:
         """Sleeps.  ``.`` and what is not a name stay; ``..`` goes up.  Source: ``handle_dots``."""
@@ -503,6 +514,21 @@ class Nameidata:
         if self.flags & LOOKUP_JUMPED and dentry.d_flags & DCACHE_OP_WEAK_REVALIDATE:
             if not dentry.d_op.d_weak_revalidate(dentry, self.flags):
                 raise ESTALE()
+
+
+def nd_jump_link(path: Path) -> None:
+    """Sleeps.  For ``get_link``: the link is a place and no name; the walk goes on there.
+
+    Args:
+        path: with a reference on mount and dentry, which are the walk's from now on.
+
+    The method then returns "".  It needs a walk with references: with ``dentry`` None it raises
+    ECHILD.  Links below /proc are such links.  Source: ``nd_jump_link``.
+    """
+    nd = current_process().nameidata
+    if nd is None or nd.flags & LOOKUP_RCU:
+        bug("kernel.bug", "nd_jump_link() outside of a walk with references")
+    nd.jump(path)
 
 
 # -- faces ---------------------------------------------------------------------------------------
