@@ -9,7 +9,7 @@ from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.sim.scheduler import msleep
 from vfsim.testing.selftest import programs
 from vfsim.testing.selftest.changes import passing, sleeping
-from vfsim.testing.selftest.contract.grounds import ManagedGround
+from vfsim.testing.selftest.contract.managed import ManagedGround
 from vfsim.testing.selftest.contract.notation import Row
 
 if TYPE_CHECKING:

@@ -5,18 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vfsim.block.buffer import wait_on_buffer, write_dirty_buffer
-from vfsim.filesystems.ramfs import RamFS
 from vfsim.filesystems.wholefs import (
     WholeAtomicDirectory,
     WholeAttributes,
-    WholeDirectory,
-    WholeNames,
     WholePages,
     WholePlainFile,
     get_block,
 )
-from vfsim.fs.dcache import DCACHE_MANAGE_TRANSIT, DCACHE_NEED_AUTOMOUNT
-from vfsim.fs.mount import mntget, vfs_kern_mount
 from vfsim.mm.buffers import (
     block_read_full_page,
     block_write_begin,
@@ -25,15 +20,12 @@ from vfsim.mm.buffers import (
 )
 from vfsim.mm.dirty import clear_page_dirty_for_io, end_page_writeback, set_page_writeback
 from vfsim.mm.operations import AddressSpaceOperations
-from vfsim.sim.errors import ECHILD
 from vfsim.testing.selftest.mutants import Ground
 
 if TYPE_CHECKING:
-    from vfsim.fs.dcache import Dentry
     from vfsim.fs.file import File
     from vfsim.fs.inode import Inode
-    from vfsim.fs.mount import Mount, Path
-    from vfsim.fs.operations import DentryOperations, FileOperations, InodeOperations
+    from vfsim.fs.operations import FileOperations, InodeOperations
     from vfsim.mm.mapping import AddressSpace
     from vfsim.mm.page import Page
     from vfsim.mm.writepages import WritebackControl
@@ -43,43 +35,6 @@ class AtomicGround(Ground):
     """Opening is one step: ``atomic_open``."""
 
     directory: InodeOperations = WholeAtomicDirectory()
-
-
-class ManagedNames(WholeNames):
-    """Names that are more than they seem."""
-
-    def d_automount(self, path: Path) -> Mount | None:
-        """Sleeps.  An empty ramfs; one reference for the tree, one for the walk."""
-        return mntget(vfs_kern_mount(RamFS(), 0, "auto", None))
-
-    def d_manage(self, path: Path, rcu_walk: bool) -> None:
-        """Never sleeps.  Go ahead; but to "slow" with references only."""
-        if rcu_walk and path.dentry.d_name == "slow":
-            raise ECHILD()
-
-    def d_real(self, dentry: Dentry, inode: Inode | None, open_flags: int) -> Dentry:
-        """Never sleeps.  Itself."""
-        return dentry
-
-
-class ManagedDirectory(WholeDirectory):
-    """Some names become triggers, others ask to be asked."""
-
-    def mkdir(self, dir: Inode, dentry: Dentry, mode: int) -> None:
-        """Sleeps.  A new directory."""
-        super().mkdir(dir, dentry, mode)
-        with dentry.d_lock:
-            if dentry.d_name == "auto":
-                dentry.d_flags |= DCACHE_NEED_AUTOMOUNT
-            if dentry.d_name in ("held", "slow"):
-                dentry.d_flags |= DCACHE_MANAGE_TRANSIT
-
-
-class ManagedGround(Ground):
-    """Names have ``d_automount``, ``d_manage`` and ``d_real``."""
-
-    names: DentryOperations = ManagedNames()
-    directory: InodeOperations = ManagedDirectory()
 
 
 class PlainGround(Ground):
