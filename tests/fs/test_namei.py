@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import Any
 
 import pytest
 
 from tests.fs.conftest import Expect
 from vfsim.filesystems.ramfs import RamFS
+from vfsim.fs.dcache import Dentry
+from vfsim.fs.inode import Inode
 from vfsim.fs.kernel import Kernel
-from vfsim.fs.namei import getname, split
-from vfsim.fs.operations import DentryOperations
+from vfsim.fs.mount import Path, path_get, path_put
+from vfsim.fs.namei import getname, nd_jump_link, split, user_path
+from vfsim.fs.operations import DentryOperations, InodeOperations
+from vfsim.fs.super import SuperBlock
 from vfsim.fs.syscalls import Sys
-from vfsim.sim.errors import ESTALE
+from vfsim.sim.errors import ECHILD, ESTALE
 
 
 def tree(sys: Sys) -> None:
@@ -337,3 +342,74 @@ def test_estale_is_tried_again_with_revalidation() -> None:
 
         k.call(walk)
     assert Moody.times > 1
+
+
+class Magic(InodeOperations):
+    """A symlink to a place."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.refused = 0
+
+    def readlink(self, dentry: Dentry) -> str:
+        """Never sleeps.  For people."""
+        return "magic"
+
+    def get_link(self, dentry: Dentry | None, inode: Inode) -> str:
+        """Sleeps.  There."""
+        if dentry is None:
+            self.refused += 1
+            raise ECHILD()
+        assert self.path is not None
+        path_get(self.path)
+        nd_jump_link(self.path)
+        return ""
+
+
+def test_a_link_can_be_a_place(expect: Expect) -> None:
+    """It leads there without a name, also to what was removed, and the end of the walk asks."""
+    asked: list[str] = []
+
+    class Names(DentryOperations):
+        """Asks at the end of a jump."""
+
+        def d_weak_revalidate(self, dentry: Dentry, flags: int) -> bool:
+            """Never sleeps.  Gone places are stale."""
+            asked.append(dentry.d_name)
+            return dentry.d_name != "stale"
+
+    class MagicFS(RamFS):
+        """ramfs with magic links."""
+
+        symlink = magic = Magic()
+
+        def fill_super(self, sb: SuperBlock, data: Any) -> None:
+            sb.s_d_op = Names()
+            super().fill_super(sb, data)
+
+    def walk(sys: Sys) -> None:
+        for name in ("/d", "/d/e", "/stale"):
+            sys.mkdir(name)
+        sys.symlink("x", "/link")
+        sys.msleep(10)
+        MagicFS.magic.path = user_path("/d")
+        ino = sys.stat("/d").st_ino
+        asked.clear()
+        assert sys.stat("/link").st_ino == ino and asked == ["d"]
+        assert sys.stat("/link/e").st_ino == sys.stat("/d/e").st_ino
+        assert sys.stat("/link/../d").st_ino == ino
+        assert MagicFS.magic.refused
+        assert sys.readlink("/link") == "magic"
+        expect.ELOOP(sys.open, "/link", os.O_RDONLY | os.O_NOFOLLOW)
+        sys.rmdir("/d/e")
+        sys.rmdir("/d")
+        assert sys.stat("/link").st_ino == ino
+        path_put(MagicFS.magic.path)
+        MagicFS.magic.path = user_path("/stale")
+        expect.ESTALE(sys.stat, "/link")
+        path_put(MagicFS.magic.path)
+
+    with Kernel() as k:
+        k.mount(MagicFS, "/")
+        k.call(walk)
+        k._check()

@@ -161,6 +161,18 @@ def _looked(t: Task, e: Epoch, frame: FrameType, kind: int) -> Seen | None:
     return seen
 
 
+def _counter(path: str) -> Callable[[Any], SeqCount]:
+    """How to get from an object to the sequence counter that a path names."""
+    if path[0] != "@":
+        return attrgetter(path)
+
+    def of_the_world(obj: Any) -> SeqCount:
+        found: SeqCount = K.machine.data[path[1:]].count
+        return found
+
+    return of_the_world
+
+
 class Watched:
     """One declared field while races are looked for.
 
@@ -173,7 +185,7 @@ class Watched:
         self.field = field
         self.raw = f"raw_{field.name}"
         self.guard = guard
-        self.count = attrgetter(guard.seq) if guard.seq else None
+        self.count = _counter(guard.seq) if guard.seq else None
         self.last_read: dict[Any, Epoch] = {}
         self.last_write: dict[Any, Epoch] = {}
         self.vars: dict[Any, Var] = {}
@@ -194,6 +206,7 @@ class Watched:
         if windows.STALE:
             windows.used(obj, f"reads .{self.field.name} of a")
             windows.fresh(getattr(obj, self.raw))
+        windows.met(t, obj)
         if guard.publishes:
             self._learn(obj)
         if e is None or (guard.rcu and t.ctx.rcu) or (guard.unless and self._free(obj)):
@@ -225,6 +238,7 @@ class Watched:
         if windows.STALE:
             windows.used(obj, f"sets .{self.field.name} of a")
             windows.used(value, f"stores in .{self.field.name} a")
+        windows.met(t, obj)
         if self.guard.publishes:
             self._publish(obj)
         if e is None or (self.guard.unless and self._free(obj)):
@@ -275,20 +289,9 @@ class Watched:
         if window is None:
             return False
         value = getattr(obj, self.raw)
-        if type(value) in STRUCTS and not self._known(t, value):
+        if type(value) in STRUCTS and not windows.knows(t, value):
             window.read[value] = f"{self.field.cls.__name__}.{self.field.name}"
         return True
-
-    def _known(self, t: Task, obj: Any) -> bool:
-        """Whether a task used an object before."""
-        who = t.epoch.who
-        for field in K.machine.access.watched:
-            var = field.vars.get(obj)
-            if var is not None and (
-                who in var.reads or (var.write is not None and var.write[0].who is who)
-            ):
-                return True
-        return False
 
     def mark(self, obj: Any, write: bool) -> None:
         """A marked access."""

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfsim.checks.blame import blame
 from vfsim.sim.errors import Violation
+from vfsim.sim.shared import STRUCTS
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Window:
 
 WINDOWS: dict[Task, dict[SeqCount, Window]] = {}
 """The open windows of each task."""
+KNOWN: dict[Task, dict[Any, None]] = {}
+"""What each task has used."""
 STALE: dict[Task, dict[Any, tuple[str, str]]] = {}
 """By task: what it must read again, with the rule it would break and where it came from."""
 
@@ -65,7 +68,21 @@ STALE: dict[Task, dict[Any, tuple[str, str]]] = {}
 def forget() -> None:
     """Never sleeps.  A machine begins to run."""
     WINDOWS.clear()
+    KNOWN.clear()
     STALE.clear()
+
+
+def met(task: Task, obj: Any) -> None:
+    """Never sleeps.  A task uses an object."""
+    mine = KNOWN.get(task)
+    if mine is None:
+        mine = KNOWN[task] = {}
+    mine[obj] = None
+
+
+def knows(task: Task, obj: Any) -> bool:
+    """Never sleeps.  Whether a task has used an object."""
+    return obj in KNOWN.get(task, ())
 
 
 def began(count: SeqCount) -> None:
@@ -89,6 +106,13 @@ def asked(count: SeqCount, failed: bool) -> None:
         window.read.clear()
 
 
+def left(count: SeqCount) -> None:
+    """Never sleeps.  The current task keeps nothing of what it read in its window."""
+    mine = WINDOWS.get(K.cur)
+    if mine:
+        mine.pop(count, None)
+
+
 def _spoil(window: Window, rule: str, of: str) -> None:
     if window.read:
         stale = STALE.setdefault(K.cur, {})
@@ -100,14 +124,14 @@ def _spoil(window: Window, rule: str, of: str) -> None:
 def fresh(value: Any) -> None:
     """Never sleeps.  The current task read ``value`` again."""
     stale = STALE.get(K.cur)
-    if stale:
+    if stale and type(value) in STRUCTS:
         stale.pop(value, None)
 
 
 def used(obj: Any, how: str) -> None:
     """Never sleeps.  The current task uses an object; a bug if it is stale."""
     stale = STALE.get(K.cur)
-    if stale and obj in stale:
+    if stale and type(obj) in STRUCTS and obj in stale:
         rule, origin = stale.pop(obj)
         task = K.cur
         culprit = blame(task, sys._getframe(2))

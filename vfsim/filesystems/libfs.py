@@ -71,10 +71,10 @@ from vfsim.mm.filemap import (
     noop_fsync,
     read_mapping_page,
 )
-from vfsim.mm.mapping import AddressSpace, grab_cache_page
+from vfsim.mm.mapping import AddressSpace, find_get_page, grab_cache_page
 from vfsim.mm.operations import AddressSpaceOperations
 from vfsim.mm.page import PAGE_SHIFT, PAGE_SIZE, Page, put_page, unlock_page, zero_user_segment
-from vfsim.sim.errors import EINVAL, EISDIR, ENAMETOOLONG, ENOTEMPTY
+from vfsim.sim.errors import ECHILD, EINVAL, EISDIR, ENAMETOOLONG, ENOTEMPTY
 
 if TYPE_CHECKING:
     from vfsim.fs.dcache import Dentry
@@ -384,13 +384,29 @@ def page_symlink(inode: Inode, target: str) -> None:
     a_ops.write_end(None, mapping, 0, len(data), len(data), page, fsdata)
 
 
+def _cached_page(mapping: AddressSpace) -> Page:
+    """Never sleeps.  The first page, if it is there; ECHILD if that would have to be waited for."""
+    page = find_get_page(mapping, 0)
+    if page is None:
+        raise ECHILD()
+    if not page.uptodate:
+        put_page(page)
+        raise ECHILD()
+    return page
+
+
 def page_get_link(dentry: Dentry | None, inode: Inode) -> str:
     """Sleeps.  ``get_link`` of a symlink whose target is in its page cache.
 
+    An rcu-walk (``dentry`` is None) gets it if the page is there and was read.
+
     Raises:
-        OSError: what ``readpage`` says.
+        OSError: ECHILD to an rcu-walk, or what ``readpage`` says.
     """
-    page = read_mapping_page(inode.i_mapping, 0)
+    if dentry is None:
+        page = _cached_page(inode.i_mapping)
+    else:
+        page = read_mapping_page(inode.i_mapping, 0)
     target = bytes(page.data[: inode.i_size])
     put_page(page)
     return os.fsdecode(target)

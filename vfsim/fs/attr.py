@@ -552,30 +552,36 @@ def relatime_need_update(inode: Inode, now: int) -> bool:
     return now // NSEC_PER_SEC - atime // NSEC_PER_SEC >= _DAY
 
 
+def atime_needs_update(mnt: Mount, inode: Inode) -> bool:
+    """Never sleeps.  Whether reading it moves the access time, by the rule of ``relatime`` or, with
+    MNT_STRICTATIME, always; unless that is switched off.  Source: ``atime_needs_update``.
+    """
+    flags = inode.i_sb.s_flags
+    strict = mnt.mnt_flags & MNT_STRICTATIME
+    if inode.i_flags & S_NOATIME or flags & SB_NOATIME:
+        return False
+    if mnt.mnt_flags & MNT_NOATIME and not strict:
+        return False
+    if (flags & SB_NODIRATIME or mnt.mnt_flags & MNT_NODIRATIME) and S_ISDIR(inode.i_mode):
+        return False
+    now = current_time(inode)
+    return now != inode.i_atime and bool(strict or relatime_need_update(inode, now))
+
+
 def touch_atime(mnt: Mount, dentry: Dentry) -> None:
-    """Sleeps.  Somebody read it: move the access time, by the rule of ``relatime`` or, with
-    MNT_STRICTATIME, always; unless that is switched off.
+    """Sleeps.  Somebody read it: move the access time, if that is due (`atime_needs_update`).
 
     A mount that cannot be written right now is left alone.  Source: ``touch_atime``.
     """
     inode = dentry.d_inode
     assert inode is not None
-    flags = inode.i_sb.s_flags
-    strict = mnt.mnt_flags & MNT_STRICTATIME
-    if inode.i_flags & S_NOATIME or flags & SB_NOATIME:
-        return
-    if mnt.mnt_flags & MNT_NOATIME and not strict:
-        return
-    if (flags & SB_NODIRATIME or mnt.mnt_flags & MNT_NODIRATIME) and S_ISDIR(inode.i_mode):
-        return
-    now = current_time(inode)
-    if now == inode.i_atime or not (strict or relatime_need_update(inode, now)):
+    if not atime_needs_update(mnt, inode):
         return
     try:
         mnt_want_write(mnt)
     except OSError:
         return
-    update_time(inode, now, S_ATIME)
+    update_time(inode, current_time(inode), S_ATIME)
     mnt_drop_write(mnt)
 
 

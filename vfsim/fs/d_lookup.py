@@ -1,13 +1,15 @@
 """Finding names in the dcache, and lookups in progress.
 
-Three ways of looking, by what they promise:
+Four ways of looking, by what they promise:
 
-==================
-================================================================================= `d_lookup_fast`
-may miss a name that is being renamed just now (Linux: ``__d_lookup``) `d_lookup`          does not:
-it starts over if ``rename_lock`` moved `d_alloc_parallel`  the name, or a new dentry *in lookup*:
-the caller asks the filesystem, others wait ==================
-=================================================================================
+==================  =========================================================================
+`d_lookup_rcu`      takes no lock and no reference, and promises nothing: the caller asks d_seq
+                    (Linux: ``__d_lookup_rcu``)
+`d_lookup_fast`     may miss a name that is being renamed just now (Linux: ``__d_lookup``)
+`d_lookup`          does not: it starts over if ``rename_lock`` moved
+`d_alloc_parallel`  the name, or a new dentry *in lookup*: the caller asks the filesystem,
+                    others wait
+==================  =========================================================================
 
 A lookup in progress::
 
@@ -26,6 +28,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vfsim.checks import windows
 from vfsim.checks.lifetime import note_ref
 from vfsim.fs.dentry import (
     DCACHE_OP_COMPARE,
@@ -141,24 +144,38 @@ def d_lookup(parent: Dentry, name: str) -> Dentry | None:
 def d_lookup_rcu(parent: Dentry, name: str, key: Any) -> tuple[Dentry | None, int]:
     """Never sleeps.  The dentry of that name and its d_seq, without a reference, or (None, 0).
 
-    The caller is in an RCU read section, and must check d_seq before believing anything.  Source:
-    ``__d_lookup_rcu``.
+    The caller is in an RCU read section, and must ask d_seq before believing anything: a dentry
+    that is being moved is looked at like any other.  Source: ``__d_lookup_rcu``.
     """
     table = parent.d_hashtable
     if table is None:
         return None, 0
     for dentry in table.get(key, ()):
-        while True:
-            seq = dentry.d_seq.read_begin()
-            if dentry.d_parent is not parent or not dentry.d_hashed:
-                break
-            same = _same_name(parent, dentry, name)
-            if dentry.d_seq.read_retry(seq):
-                continue
-            if same:
-                return dentry, seq
-            break
+        seq = dentry.d_seq.raw_begin()
+        if dentry.d_parent is not parent or not dentry.d_hashed:
+            windows.left(dentry.d_seq)
+        elif parent.d_flags & DCACHE_OP_COMPARE:
+            found = _compare_rcu(parent, dentry, name, seq)
+            if found is not None:
+                return dentry, found
+        elif dentry.d_name == name:
+            return dentry, seq
     return None, 0
+
+
+def _compare_rcu(parent: Dentry, dentry: Dentry, name: str, seq: int) -> int | None:
+    """Never sleeps.  `_same_name`, and by which d_seq; None if not.
+
+    The filesystem gets a name that was whole at that moment.  Source: ``slow_dentry_cmp``.
+    """
+    while dentry.d_parent is parent and dentry.d_hashed:
+        text = dentry.d_name
+        if not dentry.d_seq.read_retry(seq):
+            same = not parent.d_op.d_compare(dentry, len(text), text, name)
+            return seq if same else None
+        seq = dentry.d_seq.read_begin()
+    windows.left(dentry.d_seq)
+    return None
 
 
 # -- lookups in progress ---------------------------------------------------------------------------
@@ -264,6 +281,8 @@ def _legitimize(dentry: Dentry, d_seq: int) -> bool:
         return False
     note_ref(dentry, 1, "d_alloc_parallel")
     changed = dentry.d_seq.read_retry(d_seq)
+    if changed:
+        dentry.d_seq.read_begin()  # let a writer finish: a schedule may be unfair for ever
     rcu_read_unlock()
     if changed:
         dput(dentry)

@@ -335,6 +335,24 @@ def name_key(parent: Dentry, name: str) -> Any:
     return name
 
 
+def d_real(dentry: Dentry, inode: Inode | None, open_flags: int) -> Dentry:
+    """Sleeps.  The dentry beneath one of a stacking filesystem; any other is its own.
+
+    Args:
+        inode: the one wanted, or None: the topmost.
+        open_flags: O_* bits of an open, before which the filesystem may copy the file up; 0: it
+            must not sleep.
+
+    Raises:
+        OSError: what the filesystem's ``d_real`` says.
+
+    Source: ``d_real``.
+    """
+    if dentry.d_flags & DCACHE_OP_REAL:
+        return dentry.d_op.d_real(dentry, inode, open_flags)
+    return dentry
+
+
 # -- the hash --------------------------------------------------------------------------------------
 
 

@@ -32,6 +32,7 @@ from vfsim.checks.bugs import bug
 from vfsim.checks.lifetime import free, note_ref
 from vfsim.fs.attr import file_remove_privs, file_update_time, touch_atime
 from vfsim.fs.dcache import dget, dput
+from vfsim.fs.dentry import d_real
 from vfsim.fs.mount import Mount, Path, mnt_drop_write, mnt_want_write, mntget, mntput
 from vfsim.fs.operations import FileOperations
 from vfsim.fs.process import current_cred
@@ -65,6 +66,8 @@ O_PATH = getattr(os, "O_PATH", 0o10000000)
 O_TMPFILE = getattr(os, "O_TMPFILE", 0o20200000)
 O_NOATIME = getattr(os, "O_NOATIME", 0o1000000)
 O_DIRECTORY = getattr(os, "O_DIRECTORY", 0o200000)
+O_LARGEFILE = 0o100000
+"""What a 64-bit kernel adds to every open: its flags are never 0."""
 _OPEN_ONLY = os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_TRUNC
 _MODES = {os.O_RDONLY: FMODE_READ, os.O_WRONLY: FMODE_WRITE, os.O_RDWR: FMODE_READ | FMODE_WRITE}
 
@@ -270,7 +273,7 @@ def vfs_open(file: File, mnt: Mount, dentry: Dentry) -> None:
 
     No lock is held, except inside ``atomic_open``.  Source: ``vfs_open``, ``do_dentry_open``.
     """
-    inode = dentry.d_inode
+    inode = d_real(dentry, None, file.f_flags | O_LARGEFILE).d_inode
     assert inode is not None
     file.f_path = Path(mntget(mnt), dget(dentry))
     file.f_inode = inode

@@ -33,6 +33,7 @@ from vfsim.fs.dentry import dentry_path, dget
 from vfsim.fs.directory import do_mkdir
 from vfsim.fs.fdtable import FdTable
 from vfsim.fs.file import open_files
+from vfsim.fs.managed import follow_mounts
 from vfsim.fs.mount import (
     MNT_DETACH,
     Path,
@@ -46,7 +47,7 @@ from vfsim.fs.mount import (
     path_put,
     vfs_kern_mount,
 )
-from vfsim.fs.namei import follow_mounts, user_path
+from vfsim.fs.namei import user_path
 from vfsim.fs.operations import FileSystemType
 from vfsim.fs.process import ROOT_CRED, Cred, Process, user_cred
 from vfsim.fs.rootfs import RootFS
@@ -490,7 +491,7 @@ def _top_of_the_root() -> Path:
     """Sleeps.  What is mounted at "/", on top of all others; with references."""
     ns = mounts().ns
     assert ns is not None
-    return Path(*follow_mounts(mntget(ns.root), dget(ns.root.mnt_root), own=True))
+    return Path(*follow_mounts(mntget(ns.root), dget(ns.root.mnt_root)))
 
 
 def _process(name: str, cred: Cred, umask: int) -> Process:

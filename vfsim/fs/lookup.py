@@ -5,7 +5,8 @@ Four ways in, which differ in the lock of the directory:
 ================  =======================  =========================================================
 function          directory's ``i_rwsem``  used by
 ================  =======================  =========================================================
-`lookup_fast`     not held                 every path component; the dcache only
+`lookup_fast`     not held                 every path component of a walk with references; the
+                                           dcache only
 `lookup_slow`     taken shared here        every path component that the dcache does not know
 `lookup_hash`     held exclusive           the last name of create, unlink, rename: the answer must
                                            not change

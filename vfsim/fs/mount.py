@@ -50,6 +50,7 @@ from vfsim.fs.dcache import (
     dcache,
     dget,
     dput,
+    is_subdir,
 )
 from vfsim.fs.super import (
     MS_NOATIME,
@@ -116,6 +117,10 @@ _PER_MOUNT = (
 )
 
 
+_SEM = ("@namespace_sem",)
+"""What else keeps a mount where it is."""
+
+
 @kernel_struct
 class Mount:
     """A superblock seen from one of its dentries on (Linux: ``struct mount`` and ``struct
@@ -133,8 +138,8 @@ class Mount:
     mnt_root: Dentry
     mnt_devname: str
     mnt_flags: int
-    mnt_parent: Annotated[Mount, guarded_by("@mount_lock", read=("@namespace_sem",))]
-    mnt_mountpoint: Annotated[Dentry, guarded_by("@mount_lock", read=("@namespace_sem",))]
+    mnt_parent: Annotated[Mount, guarded_by("@mount_lock", read=_SEM, seq="@mount_lock")]
+    mnt_mountpoint: Annotated[Dentry, guarded_by("@mount_lock", read=_SEM, seq="@mount_lock")]
     mnt_mounts: dict[Mount, None]
     mnt_ns: Annotated[MountNamespace | None, guarded_by("@namespace_sem", lockless=True)]
     mnt_count: int
@@ -338,48 +343,82 @@ def sb_prepare_remount_readonly(sb: SuperBlock) -> None:
 # -- finding ---------------------------------------------------------------------------------------
 
 
+def mounted_on(mnt: Mount, dentry: Dentry) -> Mount | None:
+    """Never sleeps.  What is mounted on ``dentry`` of ``mnt``, without a reference, or None.
+
+    The caller is in an RCU read section and asks ``mount_lock`` afterwards, or holds it.  Source:
+    ``__lookup_mnt``.
+    """
+    stack = mounts().mount_hashtable.get((mnt, dentry))
+    return stack[0] if stack else None
+
+
 def lookup_mnt(mnt: Mount, dentry: Dentry) -> Mount | None:
     """Never sleeps.  What is mounted on ``dentry`` of ``mnt``, with a new reference, or None.
     Source: ``lookup_mnt``.
     """
-    world = mounts()
-    lock = world.mount_lock
+    lock = mounts().mount_lock
     while True:
         rcu_read_lock()
         seq = lock.read_begin()
-        stack = world.mount_hashtable.get((mnt, dentry))
-        child = stack[0] if stack else None
+        child = mounted_on(mnt, dentry)
         if child is None:
             moved = lock.read_retry(seq)
             rcu_read_unlock()
-            if moved:
-                continue
-            return None
-        K.left -= 1
-        if not K.left:
-            K.machine.point("mnt_get", child)  # it may be unmounted between finding and counting
-        child.mnt_count += 1
-        moved = lock.read_retry(seq)
-        if not moved:
-            rcu_read_unlock()
-            note_ref(child, 1, "lookup_mnt")
-            return child
-        _put_stray(world, child)
-
-
-def _put_stray(world: Mounts, mnt: Mount) -> None:
-    """Sleeps.  Give back a reference taken on what was being unmounted just then.  Ends the RCU
-    read section.
-    """
-    if mnt.mnt_flags & MNT_SYNC_UMOUNT and mnt.mnt_count > 1:
-        mnt.mnt_count -= (
-            1  # umount waits for the end of our section before it puts its own reference
-        )
+            if not moved:
+                return None
+            continue
+        found = legitimize_mnt(child, seq)
         rcu_read_unlock()
-        return
-    rcu_read_unlock()
-    note_ref(mnt, 1, "lookup_mnt")
-    mntput(mnt)
+        if not found:
+            return child
+        if found < 0:
+            mntput(child)
+
+
+def legitimize_mnt(mnt: Mount, seq: int) -> int:
+    """Never sleeps.  Take a reference on what was found in an RCU read section, without one.
+
+    Args:
+        seq: ``mount_lock``'s, from before it was found.
+
+    Returns 0 if the caller has it now.  Otherwise ``mount_lock`` moved: 1, or -1 if the caller must
+    `mntput` it, outside the section.
+
+    A mount whose umount waits for our section, or whose last reference was put meanwhile, needs no
+    `mntput`: our count was none.  Source: ``__legitimize_mnt``, with the second case as v4.18 has
+    it, where v4.10 can free a mount twice.
+    """
+    lock = mounts().mount_lock
+    if lock.read_retry(seq):
+        return 1
+    K.left -= 1
+    if not K.left:
+        K.machine.point("mnt_get", mnt)  # it may be unmounted between finding and counting
+    mnt.mnt_count += 1
+    if not lock.read_retry(seq):
+        note_ref(mnt, 1, "legitimize_mnt")
+        return 0
+    if mnt.mnt_flags & MNT_SYNC_UMOUNT:
+        mnt.mnt_count -= 1
+        return 1
+    lock.lock_excl()
+    doomed = mnt.mnt_flags & MNT_DOOMED
+    if doomed:
+        mnt.mnt_count -= 1
+    lock.unlock_excl()
+    if doomed:
+        return 1
+    note_ref(mnt, 1, "legitimize_mnt")
+    return -1
+
+
+def path_connected(mnt: Mount, dentry: Dentry) -> bool:
+    """Never sleeps.  Whether ``dentry`` is below the root of ``mnt``; renames can take it out of a
+    mount that shows a part of its filesystem.  Source: ``path_connected``.
+    """
+    root = mnt.mnt_root
+    return root is mnt.mnt_sb.s_root or is_subdir(dentry, root)
 
 
 def is_local_mountpoint(dentry: Dentry) -> bool:

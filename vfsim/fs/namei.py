@@ -1,7 +1,7 @@
 """Path walk: from a name to a (mount, dentry) pair.
 
-`Nameidata` is the state of one walk.  It holds a reference on where it stands (``mnt``, ``dentry``)
-and moves component by component::
+`Nameidata` is the state of one walk.  It stands somewhere (``mnt``, ``dentry``) and moves component
+by component::
 
     "/a/link/../b"      start: root, or the working directory
         a        walk_component: permission, dcache or filesystem, mounts crossed
@@ -13,10 +13,18 @@ and moves component by component::
 Three faces: `user_path` (the object a name leads to), `filename_parentat` (its directory and the
 last name, for those who create and remove), and `vfsim.fs.open` (the last component of open).
 
-This is ref-walk: references are taken at every step and no lock is held between steps, so anything
-may change under the walk; each step is right for the moment it was made.  The only lock taken is a
-directory's ``i_rwsem``, shared, when the dcache misses (see `vfsim.fs.lookup`).  RCU-walk is not
-built yet; its place is `_lookup`, which would try it first and come here on ECHILD.
+Each is walked up to three times (`walked`)::
+
+    RCU-walk   no lock, no reference: sequence numbers instead (`vfsim.fs.rcu_walk`)
+        │ ECHILD: something moved, or wants to sleep where the walk cannot get references any more
+    ref-walk   a reference on where it stands, and no lock between steps: each step is right for
+        │      the moment it was made.  On a dcache miss the directory's ``i_rwsem``, shared
+        │ ESTALE: a filesystem says that what the dcache led to is no more
+    ref-walk with LOOKUP_REVAL: filesystems are to ask their server about every name
+
+A walk in RCU mode that meets something which has to sleep (a name that is not cached, an automount,
+a method that says ECHILD) takes references there and then and goes on as a ref-walk; the way so far
+is not walked again.
 
 The root of the process is borrowed, not referenced: only its own task changes it, and never during
 a walk.
@@ -26,11 +34,11 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from vfsim.fs.attr import touch_atime
+from vfsim.checks.bugs import bug
+from vfsim.fs.attr import atime_needs_update, touch_atime
 from vfsim.fs.dcache import (
-    DCACHE_MOUNTED,
     DCACHE_OP_WEAK_REVALIDATE,
     Dentry,
     dget,
@@ -45,41 +53,48 @@ from vfsim.fs.lookup import (
     LOOKUP_FOLLOW,
     LOOKUP_JUMPED,
     LOOKUP_PARENT,
+    LOOKUP_RCU,
     LOOKUP_REVAL,
     lookup_fast,
     lookup_hash,
     lookup_slow,
 )
+from vfsim.fs.managed import MAXSYMLINKS, Step, follow_managed, follow_mounts
 from vfsim.fs.mount import (
     Mount,
     Path,
-    lookup_mnt,
     mnt_drop_write,
     mnt_want_write,
     mntget,
     mntput,
+    mounts,
+    path_connected,
     path_get,
     path_put,
 )
-from vfsim.fs.permission import MAY_EXEC, inode_permission
+from vfsim.fs.permission import MAY_EXEC, MAY_NOT_BLOCK, inode_permission
 from vfsim.fs.process import current_process
-from vfsim.sim.errors import EEXIST, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ESTALE
+from vfsim.fs.rcu_walk import follow_dotdot_rcu, lookup_rcu, unlazy_walk
+from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
+from vfsim.sim.errors import ECHILD, EEXIST, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ESTALE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from vfsim.fs.inode import Inode
 
 PATH_MAX = 4096
 """The longest path, in bytes, counting the zero byte that ends it."""
-
-MAXSYMLINKS = 40
-"""How many links one walk may follow, wherever in the path they stand."""
 
 LAST_NORM, LAST_ROOT, LAST_DOT, LAST_DOTDOT, LAST_BIND = range(5)
 
 _S_IFMT, _S_IFDIR, _S_IFLNK = 0o170000, 0o040000, 0o120000
 _TYPES = {".": LAST_DOT, "..": LAST_DOTDOT}
 
-Link = tuple[Mount, Dentry]
+_MAY_SEARCH_RCU = MAY_EXEC | MAY_NOT_BLOCK
+
+T = TypeVar("T")
+Link = tuple[Mount, Dentry, int]
 Frame = tuple[list[str], int, Link]
 
 
@@ -132,33 +147,35 @@ class Nameidata:
     """One walk.  Linux's ``struct nameidata``.
 
     Attributes:
-        mnt, dentry: where it stands; one reference on each is the walk's own.
+        mnt, dentry: where it stands; in ref-walk one reference on each is the walk's own.
         inode: of ``dentry``.
-        flags: LOOKUP_* bits, some added on the way (DIRECTORY and FOLLOW by a trailing slash,
-            JUMPED).
+        m_seq, seq: in RCU mode, the sequence numbers of mount_lock and of ``dentry``.
+        flags: LOOKUP_* bits.  RCU says which mode it is in; some are added on the way (DIRECTORY
+            and FOLLOW by a trailing slash, JUMPED); PARENT is set before the last component.
         last, last_type, slash: the component that `walk` left over.
-        links: how many symbolic links were followed.
+        links: how many symbolic links and automounts were followed.
         picked: the link whose body `walk_component` returned, until it has a place on ``stack`` or
             in ``tail``.
         stack: for each link in the middle of a path that is being walked: components and position
             to go on with afterwards (never at their end), and the link.
         tail: the link whose body replaced the last component, if any.
+        outer: the walk of the same task that this one is inside of, if any.
+
+    Use it in ``with``: at the end the walk gives back whatever it still holds.
     """
 
     __slots__ = (
-        "dentry", "flags", "inode", "last", "last_type", "links", "mnt", "picked", "root", "slash",
-        "stack", "tail",
+        "dentry", "flags", "inode", "last", "last_type", "links", "m_seq", "mnt", "outer", "picked",
+        "root", "seq", "slash", "stack", "tail",
     )  # fmt: skip
 
     def __init__(self, name: str, flags: int) -> None:
         process = current_process()
+        self.outer = process.nameidata
+        process.nameidata = self
         self.root = process.root
-        if name[0] == "/":
-            flags |= LOOKUP_JUMPED
-            at = process.root
-        else:
-            at = process.cwd
-        self.flags = flags
+        at = process.root if name[0] == "/" else process.cwd
+        self.flags = flags | LOOKUP_JUMPED | LOOKUP_PARENT
         self.last = ""
         self.last_type = LAST_ROOT
         self.slash = False
@@ -166,23 +183,71 @@ class Nameidata:
         self.picked: Link | None = None
         self.stack: list[Frame] = []
         self.tail: Link | None = None
-        self.mnt: Mount = mntget(at.mnt)
-        self.dentry: Dentry = dget(at.dentry)
-        self.inode: Inode = self.dentry.d_inode  # type: ignore[assignment]
+        self.mnt: Mount = at.mnt
+        self.dentry: Dentry = at.dentry
+        self.m_seq = self.seq = 0
+        if flags & LOOKUP_RCU:
+            rcu_read_lock()
+            self.m_seq = mounts().mount_lock.read_begin()
+            self.seq = at.dentry.d_seq.read_begin()
+        else:
+            path_get(at)
+        self.inode: Inode = at.dentry.d_inode  # type: ignore[assignment]
+
+    def __enter__(self) -> Nameidata:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.terminate()
+
+    def links_held(self) -> Iterator[Link]:
+        """Never sleeps.  The links that it is in the middle of, oldest first."""
+        if self.tail is not None:
+            yield self.tail
+        for _, _, link in self.stack:
+            yield link
+        if self.picked is not None:
+            yield self.picked
+
+    def forget(self) -> None:
+        """Never sleeps.  It has no reference and no read section any more: all that is left is to
+        end.
+        """
+        self.mnt = self.dentry = None  # type: ignore[assignment]
+        self.stack = []
+        self.tail = self.picked = None
 
     def terminate(self) -> None:
-        """Sleeps.  Give back every reference the walk still holds."""
-        for link in (*(frame[2] for frame in self.stack), self.tail, self.picked):
-            if link is not None:
-                _put_link(link)
-        dput(self.dentry)
-        mntput(self.mnt)
+        """Sleeps.  Give back what the walk still holds: references, or the read section.
+
+        Source: ``terminate_walk``.
+        """
+        if self.flags & LOOKUP_RCU:
+            self.flags &= ~LOOKUP_RCU
+            rcu_read_unlock()
+        else:
+            for mnt, dentry, _ in self.links_held():
+                dput(dentry)
+                mntput(mnt)
+            dput(self.dentry)
+            mntput(self.mnt)
+        self.forget()
+        current_process().nameidata = self.outer
 
     def take_path(self) -> Path:
-        """Sleeps.  Where the walk ended, with the references on it; the walk is over."""
-        if self.tail is not None:
-            _put_link(self.tail)
-        return Path(self.mnt, self.dentry)
+        """Never sleeps.  Where the walk ended; its references are the caller's from now on.
+
+        The walk has left RCU mode (`complete`).
+        """
+        path = Path(self.mnt, self.dentry)
+        self.mnt = self.dentry = None  # type: ignore[assignment]
+        return path
+
+    def put_link(self, link: Link) -> None:
+        """Sleeps.  The body of a link was walked to its end.  Source: ``put_link``."""
+        if not self.flags & LOOKUP_RCU:
+            dput(link[1])
+            mntput(link[0])
 
     # -- components ------------------------------------------------------------------------------
 
@@ -191,7 +256,7 @@ class Nameidata:
 
         Raises:
             OSError: EACCES on a directory that may not be searched, ENOENT, ENOTDIR, ELOOP, what
-                filesystems say.
+                filesystems say; ECHILD in RCU mode.
 
         Source: ``link_path_walk``.
         """
@@ -203,7 +268,7 @@ class Nameidata:
         while True:
             part = parts[i]
             i += 1
-            inode_permission(self.inode, MAY_EXEC)
+            self.may_lookup()
             ends = i == len(parts)
             if ends and not stack:
                 self.last = part
@@ -213,7 +278,7 @@ class Nameidata:
             body = self.walk_component(part, True)
             if ends:  # of a link's body: go on behind the link
                 parts, i, link = stack.pop()
-                _put_link(link)
+                self.put_link(link)
             if body is not None:
                 assert self.picked is not None
                 stack.append((parts, i, self.picked))
@@ -222,9 +287,26 @@ class Nameidata:
                 i = 0
                 if not parts:  # a link to "/": it jumped, and there is nothing to walk
                     parts, i, link = stack.pop()
-                    _put_link(link)
+                    self.put_link(link)
             elif self.inode.i_mode & _S_IFMT != _S_IFDIR:
+                if self.flags & LOOKUP_RCU:
+                    unlazy_walk(self)
                 raise ENOTDIR()
+
+    def may_lookup(self) -> None:
+        """Sleeps.  Whether the directory may be searched; in RCU mode first without sleeping.
+
+        Source: ``may_lookup``.
+        """
+        if self.flags & LOOKUP_RCU:
+            try:
+                inode_permission(self.inode, _MAY_SEARCH_RCU)
+                return
+            except OSError as error:
+                if error.errno != errno.ECHILD:
+                    raise
+            unlazy_walk(self)
+        inode_permission(self.inode, MAY_EXEC)
 
     def lookup_last(self) -> str | None:
         """Sleeps.  The component that `walk` left over; returns the body to walk next if it is a
@@ -232,6 +314,7 @@ class Nameidata:
 
         Source: ``lookup_last`` and ``trailing_symlink``.
         """
+        self.flags &= ~LOOKUP_PARENT
         if self.last_type == LAST_NORM:
             if self.slash:
                 self.flags |= LOOKUP_FOLLOW | LOOKUP_DIRECTORY
@@ -240,6 +323,8 @@ class Nameidata:
             self.handle_dots(self.last_type)
             body = None
         self.end_of_link()
+        if body is not None:
+            self.flags |= LOOKUP_PARENT
         return body
 
     def end_of_link(self) -> None:
@@ -248,7 +333,7 @@ class Nameidata:
         """
         old, self.tail, self.picked = self.tail, self.picked, None
         if old is not None:
-            _put_link(old)
+            self.put_link(old)
 
     def walk_component(self, part: str, follow: bool) -> str | None:
         """Sleeps.  Go to one component, across mounts; returns the body instead if it is a link and
@@ -259,89 +344,126 @@ class Nameidata:
         if part in _TYPES:
             self.handle_dots(_TYPES[part])
             return None
-        flags = self.flags = self.flags & ~LOOKUP_JUMPED
-        parent = self.dentry
-        dentry = lookup_fast(parent, part, flags)
-        if dentry is None:
-            dentry = lookup_slow(parent, part, flags)
-        return self.step_into(dentry, follow)
+        step = self.lookup_fast(part)
+        if step is None:
+            step = follow_managed(self, lookup_slow(self.dentry, part, self.flags))
+        return self.step_into(step, follow)
 
-    def step_into(self, dentry: Dentry, follow: bool) -> str | None:
-        """Sleeps.  Move to a child that was looked up (its reference is consumed), or pick it as a
-        link.
+    def lookup_fast(self, part: str) -> Step | None:
+        """Sleeps.  The step to a name that the dcache knows, across what is mounted on it; None if
+        the filesystem has to be asked, and then the walk has references.
+
+        Source: ``lookup_fast``.
+        """
+        flags = self.flags = self.flags & ~LOOKUP_JUMPED
+        if flags & LOOKUP_RCU:
+            return lookup_rcu(self, part)
+        dentry = lookup_fast(self.dentry, part, flags)
+        return None if dentry is None else follow_managed(self, dentry)
+
+    def step_into(self, step: Step, follow: bool) -> str | None:
+        """Sleeps.  Move to where a component led (consuming its references), or pick it as a link.
 
         Raises:
-            OSError: ENOENT if it is negative; ELOOP.
+            OSError: ELOOP; ECHILD in RCU mode.
+
+        Source: ``should_follow_link``, ``path_to_nameidata``.
         """
-        mnt = self.mnt
-        if dentry.d_flags & DCACHE_MOUNTED:
-            mnt, dentry = follow_mounts(mnt, dentry)
-            if mnt is not self.mnt:
-                self.flags |= LOOKUP_JUMPED
-        inode = dentry.d_inode
-        if inode is None:
-            self._drop_step(mnt, dentry)
-            raise ENOENT()
+        mnt, dentry, inode, seq = step
         if follow and inode.i_mode & _S_IFMT == _S_IFLNK:
-            return self.pick_link(mnt, dentry, inode)
-        old = self.dentry
+            return self.pick_link(step)
+        old_mnt, old = self.mnt, self.dentry
+        self.mnt = mnt
         self.dentry = dentry
         self.inode = inode
-        dput(old)
-        if mnt is not self.mnt:
-            gone = self.mnt
-            self.mnt = mnt
-            mntput(gone)
+        self.seq = seq
+        if not self.flags & LOOKUP_RCU:
+            dput(old)
+            if mnt is not old_mnt:
+                mntput(old_mnt)
         return None
-
-    def _drop_step(self, mnt: Mount, dentry: Dentry) -> None:
-        dput(dentry)
-        if mnt is not self.mnt:
-            mntput(mnt)
 
     # -- links and dots --------------------------------------------------------------------------
 
-    def pick_link(self, mnt: Mount, dentry: Dentry, inode: Inode) -> str:
-        """Sleeps.  Keep the link (consuming its reference), ask for its body, and jump to the root
+    def pick_link(self, step: Step) -> str:
+        """Sleeps.  Keep the link (consuming its references), ask for its body, and jump to the root
         if that is absolute.
 
         Raises:
-            OSError: ELOOP after 40 links, or what the filesystem's ``get_link`` says.
+            OSError: ELOOP after 40 links, ECHILD in RCU mode, or what the filesystem's ``get_link``
+                says.
 
         Source: ``pick_link`` and ``get_link``.
         """
+        mnt, dentry, inode, seq = step
+        rcu = self.flags & LOOKUP_RCU
+        if rcu and dentry.d_seq.read_retry(seq):
+            raise ECHILD()
+        if not rcu and mnt is self.mnt:
+            mntget(mnt)
+        self.picked = (mnt, dentry, seq)
         if self.links >= MAXSYMLINKS:
-            self._drop_step(mnt, dentry)
             raise ELOOP()
         self.links += 1
-        self.picked = (mntget(mnt) if mnt is self.mnt else mnt, dentry)
-        touch_atime(mnt, dentry)
+        if rcu and atime_needs_update(mnt, inode):
+            unlazy_walk(self)
+        if not self.flags & LOOKUP_RCU:
+            touch_atime(mnt, dentry)
         self.last_type = LAST_BIND
         body = inode.i_link
         if body is None:
-            body = inode.i_op.get_link(dentry, inode)
+            body = self._get_link(dentry, inode)
         if body[:1] == "/":
-            self._jump(self.root)
+            self._jump_root()
         return body
 
-    def _jump(self, path: Path) -> None:
-        path_get(path)
-        old_mnt, old_dentry = self.mnt, self.dentry
+    def _get_link(self, dentry: Dentry, inode: Inode) -> str:
+        """Ask the filesystem; in RCU mode first without sleeping, for which the dentry is None."""
+        if self.flags & LOOKUP_RCU:
+            try:
+                return inode.i_op.get_link(None, inode)
+            except OSError as error:
+                if error.errno != errno.ECHILD:
+                    raise
+            unlazy_walk(self)
+        return inode.i_op.get_link(dentry, inode)
+
+    def _jump_root(self) -> None:
+        """To the root of the process.  Source: ``nd_jump_root``."""
+        root = self.root
+        if self.flags & LOOKUP_RCU:
+            self.flags |= LOOKUP_JUMPED
+            self.mnt, self.dentry = root.mnt, root.dentry
+            self.seq = root.dentry.d_seq.read_begin()
+            self.inode = root.dentry.d_inode  # type: ignore[assignment]
+        else:
+            path_get(root)
+            self.jump(root)
+
+    def jump(self, path: Path) -> None:
+        """Sleeps.  To any place, whose references are the walk's from now on; in ref-walk."""
+        old_mnt, old = self.mnt, self.dentry
         self.mnt, self.dentry = path.mnt, path.dentry
         self.inode = path.dentry.d_inode  # type: ignore[assignment]
         self.flags |= LOOKUP_JUMPED
-        dput(old_dentry)
+        dput(old)
         mntput(old_mnt)
 
     def handle_dots(self, type: int) -> None:
         """Sleeps.  ``.`` and what is not a name stay; ``..`` goes up.  Source: ``handle_dots``."""
-        self.flags |= LOOKUP_JUMPED
         if type == LAST_DOTDOT:
-            self._follow_dotdot()
+            self.flags |= LOOKUP_JUMPED
+            if self.flags & LOOKUP_RCU:
+                follow_dotdot_rcu(self)
+            else:
+                self._follow_dotdot()
 
     def _follow_dotdot(self) -> None:
         """The parent; at a mount's root the parent of the mountpoint; the process's root is its own
         parent.
+
+        Raises:
+            OSError: ENOENT (the parent cannot be reached from the mount's root).
         """
         root = self.root
         while self.dentry is not root.dentry or self.mnt is not root.mnt:
@@ -349,10 +471,12 @@ class Nameidata:
             if old is not self.mnt.mnt_root:
                 self.dentry = dget_parent(old)
                 dput(old)
+                if not path_connected(self.mnt, self.dentry):
+                    raise ENOENT()
                 break
             if not self._follow_up():
                 break
-        self.mnt, self.dentry = follow_mounts(self.mnt, self.dentry, own=True)
+        self.mnt, self.dentry = follow_mounts(self.mnt, self.dentry)
         self.inode = self.dentry.d_inode  # type: ignore[assignment]
 
     def _follow_up(self) -> bool:
@@ -361,59 +485,75 @@ class Nameidata:
         Source: ``follow_up``.
         """
         mnt = self.mnt
+        lock = mounts().mount_lock
+        lock.lock_excl()
         parent = mnt.mnt_parent
         if parent is mnt:
+            lock.unlock_excl()
             return False
         old = self.dentry
         self.mnt = mntget(parent)
         self.dentry = dget(mnt.mnt_mountpoint)
+        lock.unlock_excl()
         dput(old)
         mntput(mnt)
         return True
 
     def complete(self) -> None:
-        """Sleeps.  A walk that ended in a jump ("..", a mountpoint) asks whether the place still is
-        what it was.
+        """Sleeps.  The walk has arrived: it gets references, and if it ended in a jump (the root,
+        "..", a mountpoint) the filesystem is asked whether the place still is what it was.
 
         Raises:
-            OSError: ESTALE.
+            OSError: ESTALE; ECHILD in RCU mode.
 
         Source: ``complete_walk``.
         """
+        if self.flags & LOOKUP_RCU:
+            unlazy_walk(self)
         dentry = self.dentry
         if self.flags & LOOKUP_JUMPED and dentry.d_flags & DCACHE_OP_WEAK_REVALIDATE:
             if not dentry.d_op.d_weak_revalidate(dentry, self.flags):
                 raise ESTALE()
 
 
-def _put_link(link: Link) -> None:
-    dput(link[1])
-    mntput(link[0])
+def nd_jump_link(path: Path) -> None:
+    """Sleeps.  For ``get_link``: the link is a place and no name; the walk goes on there.
 
+    Args:
+        path: with a reference on mount and dentry, which are the walk's from now on.
 
-def follow_mounts(mnt: Mount, dentry: Dentry, own: bool = False) -> tuple[Mount, Dentry]:
-    """Sleeps.  The root of what is mounted on (mnt, dentry), however often; the reference on
-    ``dentry`` moves along.
-
-    A mount that was crossed into comes with a reference; ``mnt`` itself has none unless the caller
-    ``own`` s one, which then is given up when crossing.  Source: ``follow_managed``,
-    ``follow_mount``.
+    The method then returns "".  It needs a walk with references: with ``dentry`` None it raises
+    ECHILD.  Links below /proc are such links.  Source: ``nd_jump_link``.
     """
-    first = mnt
-    while dentry.d_flags & DCACHE_MOUNTED:
-        mounted = lookup_mnt(mnt, dentry)
-        if mounted is None:
-            break
-        old = dentry
-        dentry = dget(mounted.mnt_root)
-        dput(old)
-        if own or mnt is not first:
-            mntput(mnt)
-        mnt = mounted
-    return mnt, dentry
+    nd = current_process().nameidata
+    if nd is None or nd.flags & LOOKUP_RCU:
+        bug("kernel.bug", "nd_jump_link() outside of a walk with references")
+    nd.jump(path)
 
 
 # -- faces ---------------------------------------------------------------------------------------
+
+
+def walked(name: str, flags: int, walk: Callable[[str, int], T]) -> T:
+    """Sleeps.  What ``walk`` makes of ``name``: in RCU mode, else with references, else with
+    LOOKUP_REVAL.
+
+    Raises:
+        TypeError, ValueError: as `getname`.
+        OSError: as `getname`, or what ``walk`` says.
+    """
+    getname(name)
+    try:
+        try:
+            return walk(name, flags | LOOKUP_RCU)
+        except OSError as error:
+            if error.errno != errno.ECHILD:
+                raise
+        return walk(name, flags)
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+    return walk(name, flags | LOOKUP_REVAL)
 
 
 def user_path(name: str, flags: int = LOOKUP_FOLLOW) -> Path:
@@ -422,25 +562,19 @@ def user_path(name: str, flags: int = LOOKUP_FOLLOW) -> Path:
     Args:
         name: relative to the working directory unless it begins with a slash.
         flags: LOOKUP_FOLLOW to follow a link in the last component, LOOKUP_DIRECTORY to insist on a
-            directory.
+            directory, LOOKUP_AUTOMOUNT to go into an automount in the last component.
 
     Raises:
         OSError: ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG, ESTALE, or what filesystems say.
 
     Source: ``filename_lookup``.
     """
-    getname(name)
-    try:
-        return _lookup(name, flags)
-    except OSError as error:
-        if error.errno != errno.ESTALE:
-            raise
-    return _lookup(name, flags | LOOKUP_REVAL)
+    return walked(name, flags, _lookup)
 
 
 def _lookup(name: str, flags: int) -> Path:
-    nd = Nameidata(name, flags)
-    try:
+    """Source: ``path_lookupat``."""
+    with Nameidata(name, flags) as nd:
         body: str | None = name
         while body is not None:
             nd.walk(body)
@@ -448,10 +582,7 @@ def _lookup(name: str, flags: int) -> Path:
         nd.complete()
         if nd.flags & LOOKUP_DIRECTORY and nd.inode.i_mode & _S_IFMT != _S_IFDIR:
             raise ENOTDIR()
-    except Exception:
-        nd.terminate()
-        raise
-    return nd.take_path()
+        return nd.take_path()
 
 
 def filename_parentat(name: str) -> LastName:
@@ -462,24 +593,15 @@ def filename_parentat(name: str) -> LastName:
 
     Source: ``filename_parentat``.
     """
-    getname(name)
-    try:
-        return _parent(name, LOOKUP_PARENT)
-    except OSError as error:
-        if error.errno != errno.ESTALE:
-            raise
-    return _parent(name, LOOKUP_PARENT | LOOKUP_REVAL)
+    return walked(name, 0, _parent)
 
 
 def _parent(name: str, flags: int) -> LastName:
-    nd = Nameidata(name, flags)
-    try:
+    """Source: ``path_parentat``."""
+    with Nameidata(name, flags) as nd:
         nd.walk(name)
         nd.complete()
-    except Exception:
-        nd.terminate()
-        raise
-    return LastName(nd.take_path(), nd.last, nd.last_type, nd.slash)
+        return LastName(nd.take_path(), nd.last, nd.last_type, nd.slash)
 
 
 def filename_create(name: str, directory: bool = False) -> tuple[Path, Dentry]:

@@ -25,6 +25,7 @@ Source: ``do_last``, ``lookup_open``, ``may_open``, ``build_open_flags`` of v4.1
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISREG
 from typing import TYPE_CHECKING
@@ -63,13 +64,12 @@ from vfsim.fs.lookup import (
     LOOKUP_FOLLOW,
     LOOKUP_OPEN,
     LOOKUP_PARENT,
-    LOOKUP_REVAL,
     finish_lookup,
-    lookup_fast,
     still_valid,
 )
+from vfsim.fs.managed import Step, follow_managed
 from vfsim.fs.mount import Path, mnt_drop_write, mnt_want_write, path_put
-from vfsim.fs.namei import LAST_NORM, Nameidata, getname, user_path
+from vfsim.fs.namei import LAST_NORM, Nameidata, user_path, walked
 from vfsim.fs.operations import InodeOperations
 from vfsim.fs.permission import (
     MAY_APPEND,
@@ -178,10 +178,10 @@ class _Opening:
 
     __slots__ = ("created", "file", "got_write", "nd", "op", "opened")
 
-    def __init__(self, op: OpenFlags, nd: Nameidata) -> None:
+    def __init__(self, op: OpenFlags, nd: Nameidata, file: File) -> None:
         self.op = op
         self.nd = nd
-        self.file = get_empty_filp(op.flags)
+        self.file = file
         self.opened = False
         self.created = False
         self.got_write = False
@@ -208,16 +208,16 @@ class _Opening:
             nd.end_of_link()
             self._finish(nd)
             return None
-        dentry: Dentry | None = None
+        step: Step | None = None
         if not creating:
             if nd.slash:
                 nd.flags |= LOOKUP_FOLLOW | LOOKUP_DIRECTORY
-            dentry = lookup_fast(nd.dentry, nd.last, nd.flags)
+            step = nd.lookup_fast(nd.last)
         else:
             nd.complete()
             if nd.slash:
                 raise EISDIR()
-        if dentry is None:
+        if step is None:
             dentry = self._locked()
             if dentry is None:  # atomic_open did it all
                 nd.end_of_link()
@@ -225,7 +225,8 @@ class _Opening:
                 self._truncate(bool(self.op.flags & os.O_TRUNC) and regular and not self.created)
                 return None
             if self.created:
-                nd.step_into(dentry, False)
+                assert dentry.d_inode is not None
+                nd.step_into((nd.mnt, dentry, dentry.d_inode, 0), False)
                 nd.end_of_link()
                 self._open(nd.mnt, nd.dentry, 0, self.op.flags & ~os.O_TRUNC)
                 return None
@@ -235,7 +236,8 @@ class _Opening:
             if dentry.d_inode is not None and self.op.flags & _CREATE_NEW == _CREATE_NEW:
                 dput(dentry)
                 raise EEXIST()
-        body = nd.step_into(dentry, bool(nd.flags & LOOKUP_FOLLOW))
+            step = follow_managed(nd, dentry)
+        body = nd.step_into(step, bool(nd.flags & LOOKUP_FOLLOW))
         nd.end_of_link()
         if body is None:
             self._finish(nd)
@@ -469,13 +471,7 @@ def do_filp_open(name: str, flags: int, mode: int = 0o666) -> File:
         return _open_path(name, op)
     if flags & _TMPFILE:
         return do_tmpfile(name, op)
-    getname(name)
-    try:
-        return _path_openat(name, op, 0)
-    except OSError as error:
-        if error.errno != errno.ESTALE:
-            raise
-    return _path_openat(name, op, LOOKUP_REVAL)
+    return walked(name, op.lookup_flags, functools.partial(_path_openat, op))
 
 
 def _open_path(name: str, op: OpenFlags) -> File:
@@ -534,10 +530,10 @@ def _unnamed(path: Path, op: OpenFlags, file: File) -> None:
             inode.i_state |= I_LINKABLE
 
 
-def _path_openat(name: str, op: OpenFlags, extra: int) -> File:
-    nd = Nameidata(name, op.lookup_flags | LOOKUP_PARENT | extra)
-    try:
-        opening = _Opening(op, nd)
+def _path_openat(op: OpenFlags, name: str, flags: int) -> File:
+    file = get_empty_filp(op.flags)  # before the walk: it may begin in RCU mode
+    with Nameidata(name, flags) as nd:
+        opening = _Opening(op, nd, file)
         try:
             body: str | None = name
             while body is not None:
@@ -546,8 +542,6 @@ def _path_openat(name: str, op: OpenFlags, extra: int) -> File:
                 nd.flags = nd.flags & ~(LOOKUP_OPEN | LOOKUP_CREATE | LOOKUP_EXCL) | LOOKUP_PARENT
         except Exception:
             if opening.opened:
-                fput(opening.file)
+                fput(file)
             raise
-    finally:
-        nd.terminate()
-    return opening.file
+        return file

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vfsim.fs.fdtable import FdTable
+    from vfsim.fs.namei import Nameidata
 
 
 class Process:
@@ -63,10 +64,11 @@ class Process:
         umask: permission bits that creation leaves out.
         root, cwd: paths it holds references on.
         files: the descriptor table, possibly shared with threads.
+        nameidata: the path walk that it is in, the innermost one; None outside.
         task_work: what to do before the task returns to user mode (Linux's task_work list).
     """
 
-    __slots__ = ("cred", "cwd", "files", "name", "root", "task_work", "umask")
+    __slots__ = ("cred", "cwd", "files", "name", "nameidata", "root", "task_work", "umask")
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class Process:
         self.root = root
         self.cwd = cwd if cwd is not None else root
         self.files = files
+        self.nameidata: Nameidata | None = None
         self.task_work: list[tuple[Callable[..., Any], Any]] = []
         path_get(self.root)
         path_get(self.cwd)

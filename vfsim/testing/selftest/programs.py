@@ -115,6 +115,37 @@ def follow(sys: Sys) -> None:
     sys.stat("/s")
 
 
+def follow_later(sys: Sys) -> None:
+    """The same a second later: the link's access time moves, so the walk needs references."""
+    make(sys)
+    sys.symlink("f", "/s")
+    sys.msleep(1000)
+    sys.stat("/s")
+
+
+def mkdir_again(sys: Sys) -> None:
+    """A name that is there already: it is looked up under the directory's lock."""
+    sys.mkdir("/d")
+    try:
+        sys.mkdir("/d")
+    except FileExistsError:
+        pass
+
+
+def enter_automount(sys: Sys) -> None:
+    """A directory that is a trigger: looked at, and then entered."""
+    sys.mkdir("/auto")
+    sys.stat("/auto")
+    sys.close(sys.open("/auto/f", os.O_CREAT | os.O_WRONLY))
+
+
+def held_back(sys: Sys) -> None:
+    """Directories whose filesystem wants to be asked in transit, of an rcu-walk and of another."""
+    for path in ("/held", "/slow"):
+        sys.mkdir(path)
+        sys.stat(path)
+
+
 def rename(sys: Sys) -> None:
     """A file gets another name."""
     make(sys)

@@ -8,7 +8,8 @@ from vfsim.fs.operations import LOOKUP_RCU
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.sim.scheduler import msleep
 from vfsim.testing.selftest import programs
-from vfsim.testing.selftest.changes import in_rcu, passing
+from vfsim.testing.selftest.changes import passing, sleeping
+from vfsim.testing.selftest.contract.managed import ManagedGround
 from vfsim.testing.selftest.contract.notation import Row
 
 if TYPE_CHECKING:
@@ -56,22 +57,25 @@ def mutants() -> Iterator[Mutant]:
     yield from _d_revalidate()
     yield from _d_compare()
     yield from _d_prune()
+    yield from _d_manage()
+    yield from _d_automount()
+    yield from _d_real()
 
 
 def _d_revalidate() -> Iterator[Mutant]:
     """It may block in ref-walk only, and its flags say truly which walk it is."""
-    row = _row("d_revalidate", programs.stat_twice)
+    walked = _row("d_revalidate", programs.stat_twice)
+    row = _row("d_revalidate", programs.mkdir_again)
     yield from row.no(RENAME_LOCK, "@rename_lock")
     yield from row.no(D_LOCK, "dentry.d_lock")
     yield from row.may_block(MAY_BLOCK)
     cell = "dentry_operations.d_revalidate.may block"
-    rcu_walk = {"dentry_operations.d_revalidate": in_rcu(flags=LOOKUP_RCU)}
     for rule in (cell, "P1"):
-        yield row.filesystem(
-            rule, "sleeps in an rcu-walk", _sleep_in_rcu_walk, around=rcu_walk, fires=(cell, "P1")
+        yield walked.filesystem(
+            rule, "sleeps in an rcu-walk", _sleep_in_rcu_walk, fires=(cell, "P1")
         )
     yield row.caller("P1", "is told of an rcu-walk that is none", passing(flags=LOOKUP_RCU))
-    yield row.caller("P1", "is not told of an rcu-walk", in_rcu(), "unsaid")
+    yield walked.caller("P1", "is not told of an rcu-walk", passing(flags=0), "unsaid")
 
 
 def _sleep_in_rcu_walk(call: Call) -> Any:
@@ -80,14 +84,62 @@ def _sleep_in_rcu_walk(call: Call) -> Any:
     return call.go()
 
 
+def _d_manage() -> Iterator[Mutant]:
+    """As `d_revalidate`; the argument is a path, and its second one says which walk it is."""
+    row = Row("dentry_operations", "d_manage", programs.held_back, ManagedGround)
+    yield from row.no(RENAME_LOCK, "@rename_lock")
+    yield from row.no(D_LOCK, "path.dentry.d_lock")
+    yield from row.may_block(MAY_BLOCK)
+    cell = "dentry_operations.d_manage.may block"
+    for rule, variant in ((cell, ""), ("P1", "d_manage")):
+        yield row.filesystem(
+            rule, "sleeps in an rcu-walk", _sleep_in_transit, variant, fires=(cell, "P1")
+        )
+    told = "is told of an rcu-walk that is none"
+    yield row.caller("P1", told, passing(rcu_walk=True), "d_manage")
+    yield row.caller("P1", "is not told of an rcu-walk", passing(rcu_walk=False), "d_manage unsaid")
+
+
+def _sleep_in_transit(call: Call) -> Any:
+    if call.rcu_walk:
+        msleep(1)
+    return call.go()
+
+
+def _d_automount() -> Iterator[Mutant]:
+    """It may block, so the walk has references by then."""
+    row = Row("dentry_operations", "d_automount", programs.enter_automount, ManagedGround)
+    yield from row.no(RENAME_LOCK, "@rename_lock")
+    yield from row.no(D_LOCK, "path.dentry.d_lock")
+    yield from row.may_block(MAY_BLOCK)
+    yield from row.not_in_rcu_walk(RCU_WALK)
+
+
+def _d_real() -> Iterator[Mutant]:
+    """It may block when a file is opened."""
+    row = Row("dentry_operations", "d_real", programs.create, ManagedGround)
+    yield from row.no(RENAME_LOCK, "@rename_lock")
+    yield from row.no(D_LOCK, "dentry.d_lock")
+    yield from row.may_block(MAY_BLOCK)
+    yield from row.not_in_rcu_walk(RCU_WALK)
+    yield row.filesystem(
+        "dentry_operations.d_real.may block", "sleeps although nothing is opened", sleeping(),
+        around={row.name: passing(open_flags=0)},
+    )  # fmt: skip
+
+
 def _d_compare() -> Iterator[Mutant]:
     """The candidate's name must hold still: by rename_lock, its d_lock, or RCU."""
-    row = _row("d_compare", programs.stat_twice)
-    yield row.caller(
-        "dentry_operations.d_compare.rename_lock", "is called with nothing held", _nothing_held
-    )
+    cell = "dentry_operations.d_compare.rename_lock"
+    walked = _row("d_compare", programs.stat_twice)
+    row = _row("d_compare", programs.mkdir_again)
+    yield row.caller(cell, "is called with nothing held", _nothing_held)
+    yield walked.caller(cell, "is called outside the read section", _outside_rcu, "rcu-walk")
     yield from row.maybe(D_LOCK, "dentry.d_lock")
     yield from row.never_blocks(MAY_BLOCK)
+    yield walked.filesystem(
+        "dentry_operations.d_compare.may block", "sleeps in an rcu-walk", sleeping(), "rcu-walk"
+    )
 
 
 def _nothing_held(call: Call) -> Any:
@@ -98,6 +150,16 @@ def _nothing_held(call: Call) -> Any:
     finally:
         rcu_read_lock()
         call.dentry.d_lock.lock()
+
+
+def _outside_rcu(call: Call) -> Any:
+    if call.dentry.d_lock.owner is not None:
+        return call.go()
+    rcu_read_unlock()
+    try:
+        return call.go()
+    finally:
+        rcu_read_lock()
 
 
 def _d_prune() -> Iterator[Mutant]:

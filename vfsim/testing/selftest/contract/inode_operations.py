@@ -11,7 +11,6 @@ from vfsim.fs.dentry import dput
 from vfsim.fs.directory import vfs_mkdir
 from vfsim.fs.inode import S_DEAD
 from vfsim.fs.operations import MAY_NOT_BLOCK
-from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.sim.scheduler import msleep
 from vfsim.testing.selftest import programs
 from vfsim.testing.selftest.changes import in_rcu, passing, sleeping
@@ -66,7 +65,7 @@ VICTIMS = (
 # "no"
 NOT_HELD = (
     ("readlink", programs.readlink, "dentry.d_inode.i_rwsem"),
-    ("get_link", programs.follow, "inode.i_rwsem"),
+    ("get_link", programs.follow_later, "inode.i_rwsem"),
     ("listxattr", programs.list_xattrs, "dentry.d_inode.i_rwsem"),
     ("fiemap", programs.extents, "inode.i_rwsem"),
     ("tmpfile", programs.unnamed, "dir.i_rwsem"),
@@ -91,7 +90,7 @@ ALL_MAY_BLOCK = (
     ("rmdir", programs.rmdir),
     ("rename", programs.rename),
     ("readlink", programs.readlink),
-    ("get_link", programs.follow),
+    ("get_link", programs.follow_later),
     ("setattr", programs.chmod),
     ("permission", programs.create),
     ("get_acl", programs.lists),
@@ -171,27 +170,19 @@ def _atomic_open() -> Iterator[Mutant]:
 
 
 def _rcu_walks() -> Iterator[Mutant]:
-    """permission and get_link may be called by rcu-walks, and must not sleep then."""
+    """permission and get_link are called by rcu-walks, and must not sleep then."""
     row = _row("permission", programs.stat_twice)
-    yield row.filesystem(
-        "P2", "sleeps in an rcu-walk", _sleep_if_told, around={row.name: _told_rightly}
+    yield row.filesystem("P2", "sleeps in an rcu-walk", _sleep_if_told)
+    create = _row("permission", programs.create)
+    yield create.caller("P2", "is told not to block by a walk with references", _told_wrongly)
+    yield _row("get_link", programs.follow).filesystem(
+        "E1", "sleeps in an rcu-walk", _sleep_without_dentry
     )
-    yield row.caller("P2", "is told not to block by a walk with references", _told_wrongly)
-    row = _row("get_acl", programs.lists)
-    yield row.caller("E2", "is called in an RCU read section", in_rcu())
-    row = _row("get_link", programs.follow)
-    yield row.filesystem(
-        "E1", "sleeps in an rcu-walk", _sleep_without_dentry, around={row.name: in_rcu(dentry=None)}
+    acl = _row("get_acl", programs.lists)
+    yield acl.caller("E2", "is called in an RCU read section", in_rcu())
+    yield _row("get_link", programs.follow_later).caller(
+        "E1", "gets no dentry from a walk with references", passing(dentry=None)
     )
-    yield row.caller("E1", "gets no dentry from a walk with references", passing(dentry=None))
-
-
-def _told_rightly(call: Call) -> Any:
-    rcu_read_lock()
-    try:
-        return call.go(mask=call.mask | MAY_NOT_BLOCK)
-    finally:
-        rcu_read_unlock()
 
 
 def _sleep_if_told(call: Call) -> Any:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vfsim.checks.rules import Cell, Rule
 
 NOT_CALLED = {
-    "dentry_operations": {"d_automount d_manage d_real": "no automounts, no stacking filesystem"},
     "super_operations": {
         "freeze_fs unfreeze_fs": "no freezing",
         "quota_read quota_write": "no quota",

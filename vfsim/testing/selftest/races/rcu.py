@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vfsim.checks import windows
 from vfsim.locks.rcu import call_rcu, rcu_barrier, rcu_read, synchronize_rcu
 from vfsim.sim.scheduler import msleep
 from vfsim.sim.shared import (
@@ -252,6 +253,52 @@ def leaving_a_window_empty_handed(m: Machine, c: Cell) -> None:
             c.seqlock.read_begin()
             if c.pair == 7:
                 raise AssertionError
+
+    both(m, reader, locked(c.seqlock, setattr, c, "pair", 1))
+
+
+@clean
+def leaving_a_window_and_forgetting(m: Machine, c: Cell) -> None:
+    """A reader says that it keeps nothing; it comes by the same object in another way."""
+    c.raw_peer = peer = Cell()  # type: ignore[attr-defined]
+
+    def reader() -> None:
+        c.seqlock.read_begin()
+        if c.peer is c:
+            raise AssertionError
+        windows.left(c.seqlock.count)
+        c.seqlock.read_begin()
+        assert peer.data == 0
+
+    both(m, reader, locked(c.seqlock, setattr, c, "pair", 1))
+
+
+@clean
+def use_of_what_was_known_before_the_window(m: Machine, c: Cell) -> None:
+    """The window failed, but its reader had used the object before."""
+    c.raw_peer = peer = Cell()  # type: ignore[attr-defined]
+
+    def reader() -> None:
+        assert peer.data == 0
+        _window_that_fails(c, False)()
+
+    both(m, reader, locked(c.seqlock, setattr, c, "pair", 1))
+
+
+@clean
+def reading_a_list_after_a_failed_window(m: Machine, c: Cell) -> None:
+    """What is read then need not be a structure, nor have a hash."""
+    c.raw_peer = Cell()  # type: ignore[attr-defined]
+    other = Cell()
+    other.raw_data = []  # type: ignore[attr-defined]
+
+    def reader() -> None:
+        seq = c.seqlock.read_begin()
+        if c.peer is c:
+            raise AssertionError
+        msleep(1)
+        c.seqlock.read_retry(seq)
+        assert not other.data
 
     both(m, reader, locked(c.seqlock, setattr, c, "pair", 1))
 
