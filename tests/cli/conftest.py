@@ -61,6 +61,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = [s for s in library() if s.__name__ in names]
     assert suite and len(chosen) == 3
     monkeypatch.setattr(check, "assertions", lambda: iter(suite))
+    monkeypatch.setattr(check, "areas", dict)
     monkeypatch.setattr(check, "library", lambda: chosen)
 
 

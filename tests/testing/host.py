@@ -64,6 +64,7 @@ class HostSys:
     symlink = staticmethod(os.symlink)
     readlink = staticmethod(os.readlink)
     mknod = staticmethod(os.mknod)
+    mkfifo = staticmethod(os.mkfifo)
     chmod = staticmethod(os.chmod)
     fchmod = staticmethod(os.fchmod)
     chown = staticmethod(os.chown)
@@ -97,15 +98,22 @@ class HostSys:
     def listdir(self, path: str) -> list[str]:
         return os.listdir(path)
 
-    def link(self, old: str, new: str) -> None:
-        os.link(old, new, follow_symlinks=False)
+    def link(self, old: str, new: str, flags: int = 0) -> None:
+        names = os.fsencode(old), os.fsencode(new)
+        check(LIBC.linkat(AT_FDCWD, names[0], AT_FDCWD, names[1], flags))
+
+    def umount(self, path: str, flags: int = 0) -> None:
+        check(LIBC.umount2(os.fsencode(path), flags))
 
     def renameat2(self, old: str, new: str, flags: int) -> None:
         names = os.fsencode(old), os.fsencode(new)
         check(LIBC.syscall(SYS_RENAMEAT2, AT_FDCWD, names[0], AT_FDCWD, names[1], flags))
 
-    def utime(self, path: str, atime_ns: int, mtime_ns: int) -> None:
-        os.utime(path, ns=(atime_ns, mtime_ns))
+    def utime(self, path: str, atime_ns: int | None = None, mtime_ns: int | None = None) -> None:
+        if atime_ns is None or mtime_ns is None:
+            os.utime(path)
+        else:
+            os.utime(path, ns=(atime_ns, mtime_ns))
 
     def access(self, path: str, mode: int) -> None:
         check(LIBC.access(os.fsencode(path), mode))
@@ -148,6 +156,74 @@ class HostSys:
 
     def msleep(self, ms: int) -> None:
         time.sleep(ms / 1000)
+
+
+FIRST_FD = 3
+"""The first descriptor that a process of the tests has free."""
+
+
+def _shifted(name: str) -> Any:
+    def call(self: FreshSys, fd: int, *args: Any) -> Any:
+        return getattr(super(FreshSys, self), name)(fd + FIRST_FD, *args)
+
+    return call
+
+
+class FreshSys(HostSys):
+    """The same with descriptors that begin at 0, as those of a fresh process here do."""
+
+    (
+        close,
+        read,
+        write,
+        pread,
+        pwrite,
+        lseek,
+        fstat,
+        ftruncate,
+        fsync,
+        fdatasync,
+        fchmod,
+        fchown,
+        fchdir,
+        syncfs,
+        fstatfs,
+        getdents,
+    ) = map(
+        _shifted,
+        (
+            "close",
+            "read",
+            "write",
+            "pread",
+            "pwrite",
+            "lseek",
+            "fstat",
+            "ftruncate",
+            "fsync",
+            "fdatasync",
+            "fchmod",
+            "fchown",
+            "fchdir",
+            "syncfs",
+            "fstatfs",
+            "getdents",
+        ),
+    )
+
+    def open(self, path: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+        return super().open(path, flags, mode) - FIRST_FD
+
+    def dup(self, fd: int) -> int:
+        return super().dup(fd + FIRST_FD) - FIRST_FD
+
+    def dup2(self, fd: int, new: int) -> int:
+        return os.dup2(fd + FIRST_FD, new + FIRST_FD) - FIRST_FD
+
+    def fcntl(self, fd: int, cmd: int, arg: int = 0) -> int:
+        if cmd == fcntl.F_DUPFD:
+            return fcntl.fcntl(fd + FIRST_FD, cmd, arg + FIRST_FD) - FIRST_FD
+        return fcntl.fcntl(fd + FIRST_FD, cmd, arg)
 
 
 class _StatFs:

@@ -36,6 +36,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = [s for s in library() if s.__name__ in NAMES]
     assert len(suite) > 10 and len(chosen) == len(NAMES)
     monkeypatch.setattr(checking, "assertions", lambda: iter(suite))
+    monkeypatch.setattr(checking, "areas", dict)
     monkeypatch.setattr(checking, "library", lambda: chosen)
 
 

@@ -37,7 +37,7 @@ from vfsim.fs.attr import (
 from vfsim.fs.dcache import d_unlinked
 from vfsim.fs.fdtable import fdget, fdget_pos, fdget_raw, fdput, fdput_pos, filp_close
 from vfsim.fs.fiemap import FIEMAP_MAX_OFFSET, FiemapExtentInfo, do_fiemap
-from vfsim.fs.file import FMODE_PREAD, FMODE_PWRITE, FMODE_WRITE, O_NOATIME
+from vfsim.fs.file import FMODE_PATH, FMODE_PREAD, FMODE_PWRITE, FMODE_WRITE, O_NOATIME
 from vfsim.fs.inode import S_APPEND
 from vfsim.fs.lookup import LOOKUP_DIRECTORY, LOOKUP_FOLLOW
 from vfsim.fs.mount import (
@@ -89,6 +89,7 @@ from vfsim.fs.super import (
 )
 from vfsim.fs.xattr import getxattr, listxattr, removexattr, setxattr
 from vfsim.sim.errors import (
+    EBADF,
     EINVAL,
     ENOENT,
     ENOTDIR,
@@ -113,6 +114,7 @@ T = TypeVar("T")
 Buffer = bytes | bytearray | memoryview
 
 F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL = range(5)
+_PATH_COMMANDS = (F_DUPFD, F_GETFD, F_SETFD, F_GETFL)
 AT_SYMLINK_FOLLOW = 0x400
 _SETFL = os.O_APPEND | os.O_NONBLOCK | getattr(os, "O_DIRECT", 0) | O_NOATIME
 _WHENCE_MAX = 4
@@ -321,12 +323,15 @@ class Sys:
         """Sleeps.  F_DUPFD, F_GETFD, F_SETFD, F_GETFL and F_SETFL.
 
         Raises:
-            OSError: EBADF, EINVAL (another command), EPERM (clearing O_APPEND of an append-only
-                file, O_NOATIME of somebody else's).
+            OSError: EBADF (of O_PATH, too, for all but F_DUPFD, F_GETFD, F_SETFD and F_GETFL),
+                EINVAL (another command), EPERM (clearing O_APPEND of an append-only file,
+                O_NOATIME of somebody else's).
         """
         files = current_process().files
         file, how = fdget_raw(fd)
         try:
+            if file.f_mode & FMODE_PATH and cmd not in _PATH_COMMANDS:
+                raise EBADF()
             if cmd == F_DUPFD:
                 return files.dup(fd, arg)
             if cmd in (F_GETFD, F_SETFD):

@@ -2,8 +2,8 @@
 
 Two parts, each in worlds of its own, each ending with umount and the leak checks:
 
-* **conformance**: names and data as Linux does them, one assertion per fresh filesystem,
-undisturbed;
+* **conformance**: names and data as Linux does them, undisturbed: one assertion per fresh
+filesystem, and the corpus, of which many share one;
 * **concurrency**: the scenario library, every scenario under many schedules.
 
 What is found is kept once per signature, with a report from a traced replay and the token of that
@@ -41,6 +41,8 @@ from vfsim.testing.alone import (
     RefusalProgram,
 )
 from vfsim.testing.conformance import Capabilities, KernelGround, assertions, probe
+from vfsim.testing.conformance.corpus import areas
+from vfsim.testing.corpus import CORPUS, ask_corpus, program_of
 from vfsim.testing.scenario import ScenarioProgram
 from vfsim.testing.scenarios import library
 
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from vfsim.fs.operations import FileSystemType
     from vfsim.sim.errors import Violation
     from vfsim.testing.conformance import Assertion
+    from vfsim.testing.conformance.corpus import Case
     from vfsim.testing.scenario import Scenario
 
 SCHEDULES = 200
@@ -116,6 +119,10 @@ class Subject:
         """
         if name == "mount":
             return MountProgram(self)
+        if name.startswith(CORPUS):
+            company = program_of(self, name)
+            if company is not None:
+                return company
         for assertion in assertions() if name.startswith((CONFORMANCE, REFUSAL)) else ():
             program = alone.named(self, name, assertion)
             if program is not None:
@@ -274,13 +281,16 @@ def check(
     result.declared = {refusal: [] for refusal in subject.filesystem.refuses}
     suite = list(assertions())
     scenarios = library()
-    progress.begin(len(suite) + schedules * len(scenarios))
+    corpus = areas()
+    cases = sum(len(some) for some in corpus.values())
+    progress.begin(len(suite) + cases + schedules * len(scenarios))
     with Watch() as watch:
         progress.at("mounting")
         mounted = _run_alone(result, MountProgram(subject), watch)
         if not watch.interrupted and all(v.kind in ("soft", "leak") for v in mounted):
             caps = subject.probe()
             _conformance(result, suite, caps, watch, progress)
+            _corpus(result, corpus, caps, watch, progress)
             chosen = _chosen(result, scenarios, caps)
             progress.advance(schedules * len(result.left_out))
             known = frozenset(f.violation.signature for f in result.failures)
@@ -365,6 +375,28 @@ def _ask(result: Checked, assertion: Assertion, caps: Capabilities, watch: Watch
         return
     result.declared[refusal].append(assertion.id)
     _run_alone(result, RefusalProgram(result.subject, assertion, caps, program.calls - 1), watch)
+
+
+def _corpus(
+    result: Checked,
+    corpus: Mapping[str, Sequence[Case]],
+    caps: Capabilities,
+    watch: Watch,
+    progress: Progress,
+) -> None:
+    """Ask what Linux was asked, too."""
+
+    def report(program: Program) -> bool:
+        return bool(_run_alone(result, program, watch))
+
+    progress.at("corpus")
+    for asked in ask_corpus(result.subject, corpus, caps, report, watch):
+        result.passed += asked.passed
+        result.failed += asked.failed
+        result.skipped += asked.skipped
+        progress.advance(asked.passed + asked.failed + asked.skipped)
+        if watch.interrupted or result.endless >= _MAX_ENDLESS:
+            return
 
 
 def _run_alone(result: Checked, program: Program, watch: Watch) -> list[Violation]:

@@ -28,6 +28,8 @@ atime                  reading a file changes its atime
 xattrs                 files and directories have ``user.`` extended attributes
 acls                   and access control lists
 persistent             what was written is there after umount and mount
+noreplace exchange     rename knows these flags
+whiteout
 ====================== ============================================================================
 """
 
@@ -60,7 +62,8 @@ FACTS = frozenset(
         "persistent",
     )
 )  # fmt: skip
-WORDS = METHODS | FACTS
+RENAME_FLAGS = {"noreplace": 1, "exchange": 2, "whiteout": 4}
+WORDS = METHODS | FACTS | frozenset(RENAME_FLAGS)
 
 _SIZES = (1 << 20, 1 << 16, 1 << 14, 1 << 13, 1 << 12, 1 << 10, 1 << 9, 1 << 8, 1 << 7, 1 << 6)
 _MANY_FILES = 64
@@ -254,6 +257,17 @@ _OWNER_GROUP_OTHERS = struct.pack(
 )
 
 
+def _renames(flags: int) -> Callable[[SystemCalls], bool]:
+    def holds(sys: SystemCalls) -> bool:
+        sys.close(_make(sys, "/f"))
+        if flags == RENAME_FLAGS["exchange"]:
+            sys.close(_make(sys, "/g"))
+        sys.renameat2("/f", "/g", flags)
+        return True
+
+    return holds
+
+
 _FACTS: tuple[tuple[str, frozenset[str], Callable[[SystemCalls], bool]], ...] = (
     ("nested", frozenset(("mkdir", "create")), _nested),
     ("dir_nlink", frozenset(), _dir_nlink),
@@ -263,4 +277,8 @@ _FACTS: tuple[tuple[str, frozenset[str], Callable[[SystemCalls], bool]], ...] = 
     ("owners", frozenset(("create",)), _owners),
     ("xattrs", frozenset(), _xattrs),
     ("acls", frozenset(), _acls),
+    *(
+        (word, frozenset(("create", "rename")), _renames(flag))
+        for word, flag in RENAME_FLAGS.items()
+    ),
 )

@@ -1,0 +1,221 @@
+"""The corpus: Linux still says what was recorded, and filesystems here say the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from stat import S_IFDIR
+from typing import Any
+
+import pytest
+
+from examples.tinydisk import TinyDisk
+from examples.toyfs import ToyDir, ToyFS
+from tests.testing import host
+from tests.testing.record import answers
+from vfsim.explore.replay import replay
+from vfsim.explore.token import decode
+from vfsim.filesystems.ramfs import RamDirectory, RamFS
+from vfsim.fs import Dentry, Inode
+from vfsim.sim.errors import EEXIST
+from vfsim.testing import check as checking
+from vfsim.testing import corpus
+from vfsim.testing.check import Checked, Subject, check_filesystem
+from vfsim.testing.conformance import Capabilities
+from vfsim.testing.conformance.corpus import Case, areas, cases, known
+from vfsim.testing.conformance.corpus.answers import RECORDED, Answer, recorded
+from vfsim.testing.conformance.corpus.known import expected
+
+IMPOSSIBLE = host.possible()
+asks_host = pytest.mark.skipif(bool(IMPOSSIBLE), reason=IMPOSSIBLE)
+SAMPLE = 40
+
+
+# The corpus itself.  -----------------------------------------------------------------------------
+
+
+def test_there_are_enough() -> None:
+    """More than 10,000 cases, 2,000 of them about rename, each with an id of its own."""
+    ids = [case.id for case in cases()]
+    assert len(set(ids)) == len(ids) >= 10_000
+    assert len(areas()["rename"]) >= 2_000
+    assert sum(len(some) for some in areas().values()) == len(ids)
+
+
+def test_linux_was_asked_everything() -> None:
+    """Every case has its recorded answer, no other has one, and the file is small."""
+    assert sorted(recorded()) == sorted(case.id for case in cases())
+    assert RECORDED.stat().st_size < 300_000
+
+
+def test_every_known_difference_is_about_something() -> None:
+    """No row of the tables is left over: each is about a case, and has a reason."""
+    rows = (*known.VERSIONS, *known.UNFINISHED)
+    used = Counter(row for row in rows for id, said in recorded().items() if row.concerns(id, said))
+    assert set(used) == set(rows)
+    assert all(row.reason for row in rows)
+
+
+def test_an_answer_reads_well() -> None:
+    """What Linux said is a sentence."""
+    said = recorded()["rename.file.dir"].text()
+    assert said == "EISDIR, and nothing changes"
+    assert recorded()["path.rmdir.dir"].text().startswith("success, and / nlink=-1 ")
+    assert "/dir is gone" in recorded()["path.rmdir.dir"].text()
+
+
+# The kernel underneath.  -------------------------------------------------------------------------
+
+
+def changed_their_mind(some: list[Case]) -> dict[str, tuple[list[Answer], list[Answer]]]:
+    """Cases to which this kernel says something else, as far as versions do not excuse it."""
+    kept = recorded()
+    return {
+        id: (expected(id, kept[id]), expected(id, said))
+        for id, said in answers(some).items()
+        if expected(id, kept[id]) != expected(id, said)
+    }
+
+
+@asks_host
+def test_linux_still_says_so() -> None:
+    """A sample of the questions, asked again."""
+    assert changed_their_mind(list(cases()[::SAMPLE])) == {}
+
+
+@pytest.mark.soak
+@asks_host
+def test_linux_still_says_all_of_it() -> None:
+    """Every question, asked again."""
+    assert changed_their_mind(list(cases())) == {}
+
+
+# Our kernel.  ------------------------------------------------------------------------------------
+
+
+def ask(filesystem: type[Any], only: tuple[str, ...] = ()) -> Checked:
+    """The corpus, or some areas of it, as ``vfsim check`` asks it."""
+    result = Checked(Subject("", filesystem), 0)
+    some = {area: found for area, found in areas().items() if not only or area in only}
+    caps = result.subject.probe()
+    with checking.Watch() as watch:
+        checking._corpus(result, some, caps, watch, checking.Progress())
+    assert result.passed + result.failed + result.skipped == sum(map(len, some.values()))
+    return result
+
+
+@pytest.mark.parametrize(("filesystem", "least"), [(RamFS, 14_000), (ToyFS, 7_000), (TinyDisk, 0)])
+def test_our_kernel_is_linux(filesystem: type[Any], least: int) -> None:
+    """Whatever a filesystem here can do it does as Linux does."""
+    result = ask(filesystem)
+    assert [failure.violation.summary for failure in result.failures] == []
+    assert result.passed >= least
+
+
+class ForgetfulDirectory(RamDirectory):
+    """A new directory should give its parent a link."""
+
+    def mkdir(self, dir: Inode, dentry: Dentry, mode: int) -> None:
+        self.mknod(dir, dentry, mode | S_IFDIR, 0)
+
+
+class ForgetfulFS(RamFS):
+    name = "forgetfulfs"
+    directory = ForgetfulDirectory()
+
+
+class SolarisDirectory(RamDirectory):
+    """Says EEXIST where Linux says ENOTEMPTY."""
+
+    def rmdir(self, dir: Inode, dentry: Dentry) -> None:
+        try:
+            super().rmdir(dir, dentry)
+        except OSError:
+            raise EEXIST() from None
+
+
+class SolarisFS(RamFS):
+    name = "solarisfs"
+    directory = SolarisDirectory()
+
+
+def test_a_wrong_errno_is_told() -> None:
+    """The failure names the case, the call, and both answers; its token replays the case alone."""
+    result = ask(SolarisFS, ("path",))
+    first = result.failures[0]
+    assert first.violation.summary == (
+        "path.rmdir.full: Linux gives ENOTEMPTY, and nothing changes; "
+        "got EEXIST, and nothing changes"
+    )
+    assert first.violation.details == ("  rmdir('full') = EEXIST (17)",)
+    token = decode(first.token)
+    assert token.scenario == "corpus:path.rmdir.full"
+    again = replay(token, Subject("", SolarisFS).program(token.scenario))
+    assert again.reproduced and again.exact
+
+
+def test_a_failure_does_not_spoil_the_next() -> None:
+    """Each failure is of the case that it names; whoever fails often is not asked for ever."""
+    result = ask(SolarisFS, ("path", "link"))
+    assert {f.violation.rule for f in result.failures} == {
+        "conformance.path.rmdir.full",
+        "conformance.path.rmdir.full+absolute",
+        "conformance.path.rmdir.full+twice",
+    }
+    assert result.failed == corpus.MOST
+    assert result.passed > 1_500
+
+
+def test_a_wrong_tree_is_told() -> None:
+    """A call that says the right thing and does the wrong one is found by what it changed."""
+    result = ask(ForgetfulFS, ("value", "create-root"))
+    assert result.failures[0].violation.rule == "conformance.create-root.mkdir.0.umask-0"
+    assert "nlink=1 mtime=True" in result.failures[0].violation.summary
+
+
+class WearyDirectory(ToyDir):
+    """Tires: after a few names every new file gets other permissions."""
+
+    count = 0
+
+    def create(self, dir: Inode, dentry: Dentry, mode: int, excl: bool) -> None:
+        dir.i_sb.s_fs_info = (dir.i_sb.s_fs_info or 0) + 1
+        super().create(dir, dentry, mode if dir.i_sb.s_fs_info < 20 else 0o600, excl)
+
+
+class WearyFS(ToyFS):
+    name = "wearyfs"
+
+    def fill_super(self, sb: Any, data: str) -> None:
+        super().fill_super(sb, data)
+        sb.s_root.d_inode.i_op = WearyDirectory()
+
+
+def test_what_fails_in_company_only_is_told_so() -> None:
+    """A case that is right alone is reported with those before it, and can be replayed."""
+    result = ask(WearyFS, ("create-root",))
+    token = decode(result.failures[0].token)
+    assert token.scenario.startswith("corpus:create-root.open.0.umask-0 .. create-root")
+    again = replay(token, Subject("", WearyFS).program(token.scenario))
+    assert again.reproduced and again.exact
+
+
+def test_a_check_asks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The corpus is a part of ``vfsim check``."""
+    monkeypatch.setattr(checking, "assertions", lambda: iter(()))
+    monkeypatch.setattr(checking, "library", list)
+    monkeypatch.setattr(checking, "areas", lambda: {"link": areas()["link"]})
+    assert check_filesystem(RamFS).passed == len(areas()["link"])
+    assert check_filesystem(ToyFS).skipped == len(areas()["link"])
+
+
+def test_what_cannot_be_asked_is_not() -> None:
+    """A case says why a filesystem is not asked."""
+    by_id = {case.id: case for case in cases()}
+    flat = Capabilities(has=frozenset(("create",)), name_max=14)
+    assert by_id["path.stat.lfile"].why_not(flat) == "needs symlink"
+    assert by_id["path.stat.name255"].why_not(flat) == "needs names of 255 bytes"
+    assert by_id["path.stat.file"].why_not(Capabilities(frozenset(), writable=False)) != ""
+    small = Capabilities.everything().has
+    assert (
+        by_id["path.stat.file"].why_not(Capabilities(small, max_files=3)).startswith("needs 14 f")
+    )

@@ -1,0 +1,102 @@
+"""Where the simulated kernel may differ from the Linux that was asked, each with its reason.
+
+Two tables.  `VERSIONS` is for good: the kernel that was asked is newer than v4.10, which vfsim
+follows, or was set up in its own way.  `UNFINISHED` is not: what stands there is wrong, and known;
+the shorter it is the better.
+
+A row is a pattern that the whole id must match (a regular expression), what Linux said in the last
+call, and what is right here instead:
+
+* an errno: the last call says that, and nothing changes;
+* `UNKNOWN`: Linux was not asked this question, so nobody is;
+* `TIMES`: mtime and ctime may be as they were.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from vfsim.testing.conformance.corpus.answers import Answer
+
+UNKNOWN = "unknown"
+TIMES = "times"
+
+
+class Known(NamedTuple):
+    """One difference.
+
+    Attributes:
+        ids: of the cases.  asked: the errno of the last call, or "" for whatever it said.
+        right: what is right here.  reason: why.
+    """
+
+    ids: str
+    asked: str
+    right: str
+    reason: str
+
+    def concerns(self, id: str, answer: Answer) -> bool:
+        """Whether it is about this case and what Linux said to it."""
+        if self.asked and answer.said[-1] != self.asked:
+            return False
+        return re.fullmatch(self.ids, id) is not None
+
+
+VERSIONS = (
+    Known(
+        r"path\.opennew\.(.*\+(dot|dot-slash|dotdot)|top|here|above)", "EEXIST", "EISDIR",
+        "O_CREAT of a directory by no name of its own: O_EXCL is looked at first since v5.6",
+    ),
+    Known(
+        r"open\..*\.creat-directory\..*", "EINVAL", UNKNOWN,
+        "O_CREAT with O_DIRECTORY is refused since v6.3",
+    ),
+    Known(
+        r"rights-(owner|group|extra|other)\..*-whiteout", "", "EPERM",
+        "anybody may make a whiteout since v5.8",
+    ),
+    Known(
+        r"rights-(owner|group|extra|other)\..*\.link-(in|out|from)", "EPERM", UNKNOWN,
+        "fs.protected_hardlinks is set where Linux was asked",
+    ),
+    Known(
+        r"rights-other\.file-2644\.chown-same-same", "EPERM", UNKNOWN,
+        "set-group-ID without group execution (mandatory locking) is a privilege since v6.2",
+    ),
+    Known(
+        r"rights-other\.dir-2777\.(create-s|mkfifo|mknod)", "", UNKNOWN,
+        "a file gets no set-group-ID for a group that its maker is not in, since v4.18",
+    ),
+    Known(
+        r"(path|value|rights-\w+\..*)\.truncate(-\w+)?(\..*)?", "", TIMES,
+        "truncate(2) leaves the times to the filesystem; v4.10's ramfs does not set them",
+    ),
+)  # fmt: skip
+
+UNFINISHED: tuple[Known, ...] = ()
+
+
+def expected(id: str, answer: Answer) -> list[Answer]:
+    """The answers that are right here, if Linux gave this one; none if nobody knows."""
+    for known in (*VERSIONS, *UNFINISHED):
+        if known.concerns(id, answer):
+            return _instead(known, answer)
+    return [answer]
+
+
+def _instead(known: Known, answer: Answer) -> list[Answer]:
+    if known.right == UNKNOWN:
+        return []
+    if known.right == TIMES:
+        return [answer, Answer(answer.said, _without_times(answer))]
+    return [Answer([*answer.said[:-1], known.right], {})]
+
+
+def _without_times(answer: Answer) -> dict[str, dict[str, object] | None]:
+    changed: dict[str, dict[str, object] | None] = {}
+    for path, change in answer.changed.items():
+        rest = change and {k: v for k, v in change.items() if k not in ("mtime", "ctime")}
+        if rest != {}:
+            changed[path] = rest
+    return changed
