@@ -40,9 +40,13 @@ class HostActor:
 
     def tick(self, latest: int) -> int:
         """Wait until the kernel's clock for files goes on."""
-        while (now := time.clock_gettime_ns(COARSE)) <= latest:
+        while (now := self.now()) <= latest:
             time.sleep(0.0005)
         return now
+
+    def now(self) -> int:
+        """The time that a new file would get."""
+        return time.clock_gettime_ns(COARSE)
 
 
 def answer_of(ground: host.HostGround, case: Case) -> Answer:
