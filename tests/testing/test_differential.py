@@ -79,7 +79,7 @@ class TimelessFS(RamFS):
 def test_a_difference_is_found_and_made_smaller(
     filesystem: type[Any], call: str, complaint: str
 ) -> None:
-    """What is reported is the call that shows the difference, at most one before it, and the difference."""
+    """What is reported is the call that shows the difference, after one more at most."""
     number, *told, difference_ = difference(filesystem, CALLS).splitlines()
     assert number.startswith("program ")
     assert told[-1].startswith(f"{call}(") and len(told) <= 2
