@@ -214,7 +214,9 @@ def _times(old: Line | None, new: Line) -> tuple[Any, ...]:
     """
     if old is None or old.ino != new.ino:
         return ()
-    mtime = new.mtime if new.mtime >= FUTURE else new.mtime != old.mtime
+    mtime: int | bool = new.mtime != old.mtime
+    if mtime and new.mtime >= FUTURE:
+        mtime = new.mtime
     return mtime, new.ctime != old.ctime
 
 
@@ -239,7 +241,7 @@ def on_linux(calls: Sequence[Call], patient: bool) -> list[Moment]:
     moments = []
     actor = HostActor()
     for call in calls:
-        latest = max(max(line.mtime, line.ctime) % FUTURE for line in looker.lines.values())
+        latest = max(max(line.mtime % FUTURE, line.ctime) for line in looker.lines.values())
         later = (actor.tick(latest) if patient else actor.now()) > latest
         said = ask(sys, call) if not (call.name == "link" and os.geteuid()) else None
         who = os.geteuid(), os.getegid()

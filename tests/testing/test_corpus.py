@@ -14,9 +14,12 @@ from tests.testing import host
 from tests.testing.record import answers
 from vfsim.explore.replay import replay
 from vfsim.explore.token import decode
+from vfsim.filesystems.libfs import SimpleFileInodeOperations
 from vfsim.filesystems.ramfs import RamDirectory, RamFS
 from vfsim.fs import Dentry, Inode
-from vfsim.sim.errors import EEXIST
+from vfsim.fs.attr import ATTR_SIZE
+from vfsim.fs.refusal import Refusal
+from vfsim.sim.errors import EEXIST, EPERM
 from vfsim.testing import check as checking
 from vfsim.testing import corpus
 from vfsim.testing.check import Checked, Subject, check_filesystem
@@ -197,6 +200,34 @@ def test_what_fails_in_company_only_is_told_so() -> None:
     assert token.scenario.startswith("corpus:create-root.open.0.umask-0 .. create-root")
     again = replay(token, Subject("", WearyFS).program(token.scenario))
     assert again.reproduced and again.exact
+
+
+class LedgerFile(SimpleFileInodeOperations):
+    """A file that keeps its size, whoever wants to set it."""
+
+    def setattr(self, dentry: Any, attr: Any) -> None:
+        if attr.ia_valid & ATTR_SIZE and attr.ia_size != dentry.d_inode.i_size:
+            raise EPERM()
+        super().setattr(dentry, attr)
+
+
+class LedgerFS(RamFS):
+    name = "ledger"
+    file = LedgerFile()
+    refuses = (Refusal("truncate ftruncate open", EPERM, "a file never gets shorter"),)
+
+
+class UndeclaredFS(LedgerFS):
+    name = "undeclared"
+    refuses = ()
+
+
+def test_what_is_refused_by_design_is_no_mistake() -> None:
+    """A declared refusal without effect is right, and the tree is made anew where it must be."""
+    result = ask(LedgerFS, ("value", "fd"))
+    assert [failure.violation.summary for failure in result.failures] == []
+    assert result.passed > 1_000
+    assert ask(UndeclaredFS, ("value", "fd")).failed > 1
 
 
 def test_a_check_asks_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(suite) > 30
     names = ("append(f) ∥ truncate(f,0)", "append(f) ∥ append(f)")
     monkeypatch.setattr(checking, "assertions", lambda: iter(suite))
+    monkeypatch.setattr(checking, "areas", dict)
     monkeypatch.setattr(checking, "library", lambda: [s for s in library() if s.__name__ in names])
 
 

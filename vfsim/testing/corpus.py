@@ -23,7 +23,6 @@ from vfsim.testing.conformance.corpus import (
     Company,
     Expectation,
     SimulatedActor,
-    alone,
     areas,
 )
 from vfsim.testing.conformance.corpus.case import WORLDS
@@ -103,8 +102,6 @@ class _CorpusWorld:
     def _ask(self, actor: SimulatedActor) -> Difference | None:
         """Sleeps.  Run the cases."""
         program, violations = self.program, self.machine.violations
-        if len(program.cases) == 1:
-            return alone(program.cases[0], actor, program.expectation)
         program.company = Company(program.cases, program.expectation, lambda: bool(violations))
         program.company.run(actor)
         return program.company.found
@@ -169,10 +166,13 @@ def _company(
     while program.cases and result.failed < MOST and not watch.interrupted:
         watch.begin()
         run = execute(program, Replay([]), races=False)
-        if not run.violations:
-            result.passed += len(program.cases)
-            return
+        if watch.interrupted:
+            break
         company = program.company
+        if not run.violations:
+            result.passed += company.at
+            program = program.of(program.cases[company.at :])
+            continue
         suspects = company.suspects if company.at < len(program.cases) else ()
         if not any(report(program.of((case,))) for case in reversed(suspects)):
             report(program)
@@ -183,14 +183,15 @@ def _company(
 
 
 def _fits(subject: Subject, world: str, caps: Capabilities) -> bool:
-    """Whether the filesystem has room for the tree of these cases."""
+    """Whether the filesystem has room for the tree of these cases, and does not refuse it."""
     full: list[bool] = []
 
     def body(sys: SystemCalls) -> None:
         try:
             Stage(SimulatedActor(sys), world, caps).set_up()
         except OSError as error:
-            full.append(error.errno in (ENOSPC, EFBIG, EDQUOT))
+            refused = Expectation(caps).may_refuse(error)
+            full.append(refused or error.errno in (ENOSPC, EFBIG, EDQUOT))
 
     try:
         args = (subject.filesystem, subject.device, subject.mount_options)
