@@ -49,10 +49,8 @@ class Operand(NamedTuple):
 
 
 def padded(path: str, length: int) -> str:
-    """The same path written with ``length`` bytes."""
-    more = length - len(path)
-    odd = ".//" if more % 2 else ""
-    return "./" * ((more - len(odd)) // 2) + odd + path
+    """The same path written with ``length`` bytes, most of them slashes."""
+    return "." + "/" * (length - len(path) - 1) + path
 
 
 def _times(count: int) -> Callable[[str], str]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vfsim.testing.conformance.corpus.stage import Actor, Line
     from vfsim.testing.conformance.syscalls import SystemCalls
 
-CHECKPOINT = 32
+CHECKPOINT = 64
 """Cases after which the whole tree is looked at."""
 
 _NEVER = 1 << 62
@@ -60,9 +60,16 @@ class Expectation:
     def __init__(self, caps: Capabilities) -> None:
         self.caps = caps
         self.answers = recorded()
+        self._right: dict[str, list[Answer]] = {}
 
     def of(self, case: Case) -> list[Answer]:
         """The answers that are right; none if nobody knows."""
+        right = self._right.get(case.id)
+        if right is None:
+            right = self._right[case.id] = self._of(case)
+        return right
+
+    def _of(self, case: Case) -> list[Answer]:
         if case.id not in self.answers:
             return []
         right = expected(case.id, self.answers[case.id])
@@ -77,6 +84,8 @@ class Expectation:
 
     def met(self, case: Case, answer: Answer, lines: dict[str, Line]) -> bool:
         """Whether an answer is right."""
+        if answer in self.of(case):
+            return True
         got = visible(answer, case, self.caps, lines)
         right = [visible(right, case, self.caps, lines) for right in self.of(case)]
         return got in right or any(self._refused(case, one, got) for one in right)
