@@ -47,26 +47,6 @@ QUIET = settings(
 # The kernel underneath.  -------------------------------------------------------------------------
 
 
-def _shifted(name: str) -> Any:
-    return lambda self, fd, *args: getattr(os, name)(fd + 3, *args)
-
-
-class HostSys(host.HostSys):
-    """The host's calls with descriptors that begin at 0, as those of a fresh process here do."""
-
-    def open(self, path: str, flags: int = 0, mode: int = 0o666) -> int:
-        return super().open(path, flags, mode) - 3
-
-    def dup(self, fd: int) -> int:
-        return super().dup(fd + 3) - 3
-
-    close, read, write, pread, pwrite, lseek, fstat, ftruncate, fsync, fchmod = map(
-        _shifted,
-        ("close", "read", "write", "pread", "pwrite", "lseek", "fstat", "ftruncate", "fsync",
-         "fchmod"),
-    )  # fmt: skip
-
-
 def differs_by_version(call: Call, want: Outcome, seen: Outcome) -> bool:
     """What Linux changed since v4.10, or a host's settings change."""
     if call.name == "open" and call.args[1] & os.O_EXCL:
@@ -76,9 +56,9 @@ def differs_by_version(call: Call, want: Outcome, seen: Outcome) -> bool:
 
 def on_the_host(calls: list[Call]) -> str:
     """Make the calls in this process, which has a tree of its own; what the model got wrong."""
-    os.closerange(3, host.KEPT_FD)
+    os.closerange(host.FIRST_FD, host.KEPT_FD)
     os.setgroups([])
-    sys = HostSys()
+    sys = host.FreshSys()
     model = Model()
     model.tree.procs[0] = Proc()
     told = []
