@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from stat import S_IFDIR
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
