@@ -127,7 +127,7 @@ class Case:
         id: stable; the words before the first dot are its area.
         calls: in order; descriptors count from 0, the first that is opened.
         world: which tree it begins with.  who: one of `PEOPLE`.
-        needs: words of `Capabilities`, or `LONG_NAMES`.
+        needs: words of `Capabilities`, or `LONG_NAMES`; to list directories is always needed.
         may_refuse: a word of `Capabilities`, or "": without it the filesystem says EINVAL to what
             would have worked.
     """
@@ -150,7 +150,7 @@ class Case:
             return "needs to write"
         if len(WORLDS[self.world]) > caps.max_files:
             return f"needs {len(WORLDS[self.world])} files, only {caps.max_files} fit"
-        missing = sorted(self.needs - caps.has - {LONG_NAMES})
+        missing = sorted((self.needs | {"iterate"}) - caps.has - {LONG_NAMES})
         if missing:
             return "needs " + ", ".join(missing)
         if LONG_NAMES in self.needs and caps.name_max != 255:
