@@ -15,6 +15,7 @@ Inode numbers, sizes of directories and the order of names are nobody's business
 from __future__ import annotations
 
 import os
+from errno import ELOOP, ENOENT, ENOTDIR
 from stat import S_IFIFO
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -82,8 +83,10 @@ def look(sys: SystemCalls, path: str) -> Line | None:
     """Sleeps.  What a name is like, links not followed; None if there is nothing."""
     try:
         found = sys.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        if error.errno not in (ENOENT, ENOTDIR, ELOOP):
+            raise
+        return None  # perhaps because what leads there is something else now
     what = kind(found.st_mode)
     size = 0 if what == DIR else found.st_size
     content = ""
