@@ -195,8 +195,15 @@ class Stage:
         self.latest = max(max(line.mtime, line.ctime) for line in self.lines.values())
 
     def look(self, paths: Iterable[str]) -> dict[str, Line | None]:
-        """Sleeps.  What these names are like, as root sees them."""
-        return {path: look(self.actor.sys, path) for path in paths}
+        """Sleeps.  What these names are like, as root sees them: links are not followed on the way
+        either.
+        """
+        found: dict[str, Line | None] = {}
+        for path in sorted(paths):
+            above = found.get(path.rpartition("/")[0])
+            hidden = above is not None and above.kind != DIR
+            found[path] = None if hidden else look(self.actor.sys, path)
+        return found
 
     def tidy_up(self, changed: Mapping[str, Change]) -> None:
         """Sleeps.  Put back what changed."""
