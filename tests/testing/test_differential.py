@@ -79,10 +79,10 @@ class TimelessFS(RamFS):
 def test_a_difference_is_found_and_made_smaller(
     filesystem: type[Any], call: str, complaint: str
 ) -> None:
-    """What is reported is the call that shows the difference, after one more at most."""
+    """What is reported of 40 calls is the one that shows the difference and the few it needs."""
     number, *told, difference_ = difference(filesystem, CALLS).splitlines()
     assert number.startswith("program ")
-    assert told[-1].startswith(f"{call}(") and len(told) <= 2
+    assert told[-1].startswith(f"{call}(") and len(told) <= 6
     assert complaint in difference_
 
 
