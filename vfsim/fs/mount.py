@@ -65,9 +65,8 @@ from vfsim.fs.super import (
     do_remount_sb,
     get_fs_type,
     mount_fs,
-    sb_end_write,
-    sb_start_write,
 )
+from vfsim.fs.writers import sb_end_write, sb_start_write
 from vfsim.locks.rcu import call_rcu, rcu_read_lock, rcu_read_unlock, synchronize_rcu
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.seqlock import SeqLock
@@ -300,18 +299,41 @@ def mnt_is_readonly(mnt: Mount) -> bool:
     return bool(mnt.mnt_flags & MNT_READONLY or sb.s_flags & MS_RDONLY or sb.s_readonly_remount)
 
 
-def mnt_want_write(mnt: Mount) -> None:
-    """Sleeps.  About to change something: the mount stays writable until `mnt_drop_write`.
+def mnt_get_write_access(mnt: Mount) -> None:
+    """Never sleeps.  The mount stays writable until `mnt_put_write_access`; a freeze is not kept
+    out: a file that is open for writing has this.
 
     Raises:
         OSError: EROFS.
+
+    Source: ``__mnt_want_write``.
     """
-    sb_start_write(mnt.mnt_sb)
     mnt.mnt_writers += 1
     if mnt_is_readonly(mnt):
         mnt.mnt_writers -= 1
-        sb_end_write(mnt.mnt_sb)
         raise EROFS()
+
+
+def mnt_put_write_access(mnt: Mount) -> None:
+    """Never sleeps.  Undo `mnt_get_write_access`."""
+    mnt.mnt_writers -= 1
+
+
+def mnt_want_write(mnt: Mount) -> None:
+    """Sleeps.  About to change something: until `mnt_drop_write` the mount stays writable, and the
+    superblock is not frozen.
+
+    Raises:
+        OSError: EROFS.
+
+    Source: ``mnt_want_write``.
+    """
+    sb_start_write(mnt.mnt_sb)
+    try:
+        mnt_get_write_access(mnt)
+    except OSError:
+        sb_end_write(mnt.mnt_sb)
+        raise
 
 
 def mnt_drop_write(mnt: Mount) -> None:

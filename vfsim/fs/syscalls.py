@@ -39,6 +39,7 @@ from vfsim.fs.fdtable import fdget, fdget_pos, fdget_raw, fdput, fdput_pos, filp
 from vfsim.fs.fiemap import FIEMAP_MAX_OFFSET, FiemapExtentInfo, do_fiemap
 from vfsim.fs.file import FMODE_PREAD, FMODE_PWRITE, FMODE_WRITE, O_NOATIME
 from vfsim.fs.inode import S_APPEND
+from vfsim.fs.ioctl import do_vfs_ioctl
 from vfsim.fs.lookup import LOOKUP_DIRECTORY, LOOKUP_FOLLOW
 from vfsim.fs.mount import (
     MNT_DETACH,
@@ -81,12 +82,11 @@ from vfsim.fs.super import (
     KStatfs,
     drop_super,
     iterate_supers,
-    sb_end_write,
-    sb_start_write,
     sync_filesystem,
     sync_one_pass,
     user_get_super,
 )
+from vfsim.fs.writers import sb_end_write, sb_start_write
 from vfsim.fs.xattr import getxattr, listxattr, removexattr, setxattr
 from vfsim.sim.errors import (
     EINVAL,
@@ -822,6 +822,19 @@ class Sys:
             sb = file.f_path.dentry.d_sb
             with sb.s_umount.shared():
                 sync_filesystem(sb)
+        finally:
+            fdput(file, how)
+
+    @syscall
+    def ioctl(self, fd: int, cmd: int, arg: Any = None) -> int:
+        """Sleeps.  A command on an open file: FIFREEZE, FITHAW.
+
+        Raises:
+            OSError: EBADF, ENOTTY (no such command), or as `vfsim.fs.ioctl`.
+        """
+        file, how = fdget(fd)
+        try:
+            return do_vfs_ioctl(file, cmd, arg)
         finally:
             fdput(file, how)
 
