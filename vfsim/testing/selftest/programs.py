@@ -31,10 +31,11 @@ from vfsim.fs.fdtable import fdget, fdput
 from vfsim.fs.fiemap import FIEMAP_FLAG_SYNC
 from vfsim.fs.file import O_TMPFILE
 from vfsim.fs.ioctl import FIFREEZE, FITHAW
-from vfsim.fs.mount import MNT_FORCE, Path, d_path
+from vfsim.fs.mount import Path, d_path
 from vfsim.fs.process import current_process
 from vfsim.fs.super import MS_REMOUNT
 from vfsim.fs.syscalls import F_SETFL
+from vfsim.fs.umount import MNT_FORCE
 from vfsim.mm.dirty import set_page_dirty
 from vfsim.mm.mapping import find_get_page
 from vfsim.mm.page import put_page
