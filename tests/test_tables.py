@@ -17,6 +17,7 @@ from tests.checks.contract_world import run
 from vfsim.checks import tables
 from vfsim.checks.contract import TABLES, methods_of
 from vfsim.checks.rules import RULES
+from vfsim.fs.writers import SbWriters
 from vfsim.locks.rwsem import RwSem
 
 SEED = Path(__file__).resolve().parents[2] / "shared" / "seed" / "Locking.txt"
@@ -311,11 +312,13 @@ class _Dentry:
         self.i_rwsem = RwSem("i_rwsem")
         self.i_flags = 0
         self.d_inode = self
+        self.i_sb = self
+        self.s_writers = SbWriters("coverfs")
 
 
 def _some_calls() -> None:
     node = _Dentry()
-    with node.i_rwsem:
+    with node.s_writers.rw_sem[0].shared(), node.i_rwsem:
         _Dir().mkdir(node, node, 0)
         _Dir().mkdir(node, node, 0)
         _Borrowed().mkdir(node, node, 0)

@@ -26,8 +26,10 @@ from vfsim.checks.contract import TABLES, Method, Operations, methods_of, verify
 from vfsim.checks.rules import RULES, Kind
 from vfsim.fs import operations as fs_page
 from vfsim.fs.operations import bits as fs_bits
+from vfsim.fs.writers import SB_FREEZE_COMPLETE, SB_FREEZE_FS, SB_UNFROZEN
 from vfsim.locks.bitlock import SleepBit
 from vfsim.locks.mutex import Mutex
+from vfsim.locks.percpu_rwsem import PerCpuRwSem
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm import operations as mm_page
@@ -87,6 +89,12 @@ class World:
         if name in _LOCKS:
             self.locks.append(_LOCKS[name]())
             return self.locks[-1]
+        if name == "rw_sem":
+            made = [PerCpuRwSem(f"level{i}") for i in range(3)]
+            self.locks += made
+            return made
+        if name == "frozen":
+            return dice.choice([SB_UNFROZEN, SB_FREEZE_FS, SB_FREEZE_COMPLETE])
         if name == "i_mode":
             return dice.choice(_TYPES) | 0o644
         if name in ("dirty", "writeback", "is_lease"):
@@ -102,7 +110,7 @@ class World:
             "nr_to_write",
         ):
             return dice.choice([0, 0, 1, 2, 1 << 3, 1 << 4, 1 << 5])
-        if name in ("private", "pages", "d_lookups"):
+        if name in ("private", "pages", "d_lookups", "s_inodes"):
             return {}
         if name in (
             "pages_skipped",
@@ -131,10 +139,10 @@ class World:
 
     def hold_some(self) -> None:
         """Take what the objects have, in a mode or not at all."""
-        for lock in self.locks:
+        for lock in sorted(self.locks, key=lambda lock: not isinstance(lock, PerCpuRwSem)):
             if lock.is_locked():
                 continue
-            if isinstance(lock, RwSem):
+            if isinstance(lock, RwSem | PerCpuRwSem):
                 self.dice.choice([lock.down_read, lock.down_write, lambda: None])()
             elif self.dice.random() < 0.5:
                 lock.lock()

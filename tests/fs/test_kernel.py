@@ -86,7 +86,10 @@ def test_mounting_by_system_call(k: Kernel, expect: Expect) -> None:
         sys.mkdir("/m")
         sys.mount("none", "/m", "ramfs", 0, "mode=700")
         assert sys.stat("/m").st_mode & 0o777 == 0o700
-        assert sys.mounts() == ["ramfs / ramfs rw", "none /m ramfs rw,mode=700"]
+        assert sys.mounts() == [
+            "ramfs / ramfs rw,relatime 0 0",
+            "none /m ramfs rw,relatime,mode=700 0 0",
+        ]
         fd = sys.open("/m/f", os.O_CREAT)
         expect.EBUSY(sys.umount, "/m")
         sys.close(fd)

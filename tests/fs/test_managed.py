@@ -13,7 +13,8 @@ from vfsim.filesystems.ramfs import RamDirectory, RamFS
 from vfsim.fs.dcache import DCACHE_MANAGE_TRANSIT, DCACHE_NEED_AUTOMOUNT, Dentry
 from vfsim.fs.inode import Inode
 from vfsim.fs.kernel import Kernel
-from vfsim.fs.mount import Mount, Path, mntget, vfs_kern_mount
+from vfsim.fs.mount import Mount, Path, mntget
+from vfsim.fs.namespace import vfs_kern_mount
 from vfsim.fs.operations import DentryOperations
 from vfsim.fs.process import current_cred
 from vfsim.fs.super import SuperBlock, mount_single

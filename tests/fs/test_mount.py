@@ -7,20 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.fs.worlds import Plain, mounted, root_of, superblock
+from tests.fs.worlds import Plain, PlainSuper, mounted, root_of, superblock
 from vfsim.checks.lifetime import is_freed
 from vfsim.filesystems.ramfs import RamFS
 from vfsim.fs.dcache import DCACHE_MOUNTED, d_lookup, dget, dput
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.mount import (
-    MNT_DETACH,
+    MNT_SHRINKABLE,
     Mount,
     Path,
-    create_mnt_ns,
     d_path,
     detach_mounts,
-    do_mount,
-    do_umount,
     is_local_mountpoint,
     lookup_mnt,
     mntget,
@@ -29,7 +26,31 @@ from vfsim.fs.mount import (
     path_get,
     path_put,
 )
-from vfsim.fs.super import MS_RDONLY, MS_REMOUNT
+from vfsim.fs.namespace import create_mnt_ns, do_mount
+from vfsim.fs.super import (
+    MS_BIND,
+    MS_MOVE,
+    MS_NOATIME,
+    MS_NODEV,
+    MS_NODIRATIME,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    MS_STRICTATIME,
+    MS_SYNCHRONOUS,
+    SuperBlock,
+)
+from vfsim.fs.syscalls import CLONE_NEWNS
+from vfsim.fs.umount import (
+    MNT_DETACH,
+    MNT_EXPIRE,
+    MNT_FORCE,
+    do_umount,
+    mark_mounts_for_expiry,
+    mnt_set_expiry,
+)
 from vfsim.locks.rcu import rcu_barrier
 from vfsim.sim.machine import Machine
 from vfsim.sim.state import K
@@ -233,6 +254,325 @@ def test_a_read_only_mount_refuses_changes() -> None:
 
     with kernel_with_dirs("/d") as kernel:
         kernel.call(work)
+
+
+def test_a_bind_mount_shows_a_directory_again() -> None:
+    """MS_BIND: the same superblock from that directory on, with what is mounted there only if asked
+    (MS_REC).
+    """
+
+    def work(sys: Any) -> None:
+        sys.mkdir("/d/sub")
+        sys.mount("", "/d/sub", "ramfs")
+        sys.mkdir("/d/sub/x")
+        sys.mount("/d", "/b", flags=MS_BIND)
+        sys.mount("/d", "/r", flags=MS_BIND | MS_REC)
+        assert sys.listdir("/b") == ["sub"] and sys.listdir("/b/sub") == []
+        assert sys.listdir("/r/sub") == ["x"]
+        sys.mkdir("/b/new")
+        assert sys.stat("/d/new").st_ino == sys.stat("/r/new").st_ino
+        with pytest.raises(OSError, match="cross-device"):
+            sys.rename("/b/new", "/d/newer")
+        mounts()._check()
+        with pytest.raises(OSError, match="busy"):
+            sys.umount("/r")
+        sys.umount("/r/sub")
+        sys.umount("/d/sub")
+        for name in ("/b", "/r"):
+            sys.umount(name)
+
+    with kernel_with_dirs("/d", "/b", "/r") as kernel:
+        kernel.call(work)
+
+
+def test_a_bind_mount_keeps_the_filesystem() -> None:
+    """Each mount has an active reference: the last one shuts it down."""
+
+    def work(sys: Any) -> None:
+        sys.mount("", "/d", "ramfs")
+        sb = superblock(kernel)
+        sys.mount("/d", "/b", flags=MS_BIND)
+        assert sb.s_active == 2 and len(sb.s_mounts) == 2
+        sys.umount("/d")
+        sys.mkdir("/b/x")
+        assert sb.s_root is not None
+        sys.umount("/b")
+        assert sb.s_root is None
+
+    with kernel_with_dirs("/d", "/b") as kernel:
+        kernel.call(work)
+
+
+def test_what_cannot_be_bound() -> None:
+    """A file on a directory, a place that is in no tree any more, nothing."""
+
+    def work(sys: Any) -> None:
+        sys.close(sys.open("/f", os.O_CREAT | os.O_WRONLY))
+        with pytest.raises(OSError, match="Not a directory"):
+            sys.mount("/f", "/d", flags=MS_BIND)
+        with pytest.raises(OSError, match="Invalid"):
+            sys.mount("", "/d", flags=MS_BIND)
+        sys.mount("", "/d", "ramfs")
+        sys.chdir("/d")
+        sys.umount("/d", MNT_DETACH)
+        with pytest.raises(OSError, match="Invalid"):
+            sys.mount(".", "/b", flags=MS_BIND)
+        sys.chdir("/")
+        sys.mkdir("/g")
+        sys.close(sys.open("/h", os.O_CREAT | os.O_WRONLY))
+        sys.mount("/f", "/h", flags=MS_BIND)
+        fd = sys.open("/h", os.O_WRONLY)
+        sys.write(fd, b"abc")
+        sys.close(fd)
+        assert sys.stat("/f").st_size == 3
+        sys.umount("/h")
+
+    with kernel_with_dirs("/d", "/b") as kernel:
+        kernel.call(work)
+
+
+def test_one_mount_alone_is_read_only() -> None:
+    """MS_REMOUNT | MS_BIND changes this mount, not the superblock, and not while it is written."""
+
+    def work(sys: Any) -> None:
+        sys.mount("/d", "/b", flags=MS_BIND)
+        fd = sys.open("/b/f", os.O_CREAT | os.O_WRONLY)
+        with pytest.raises(OSError, match="busy"):
+            sys.mount("", "/b", flags=MS_REMOUNT | MS_BIND | MS_RDONLY)
+        sys.close(fd)
+        sys.mount("", "/b", flags=MS_REMOUNT | MS_BIND | MS_RDONLY)
+        with pytest.raises(OSError, match="Read-only"):
+            sys.mkdir("/b/x")
+        sys.mkdir("/d/x")
+        assert "none /b ramfs ro,relatime 0 0" not in sys.mounts()[0]
+        assert sys.mounts()[1].split()[1:4] == ["/b", "ramfs", "ro,relatime"]
+        sys.mount("", "/b", flags=MS_REMOUNT | MS_BIND)
+        sys.rmdir("/b/x")
+        sys.umount("/b")
+
+    with kernel_with_dirs("/d", "/b") as kernel:
+        kernel.call(work)
+
+
+def test_a_mount_can_be_moved() -> None:
+    """MS_MOVE: there, and here no more; not into itself, and only its top."""
+
+    def work(sys: Any) -> None:
+        sys.mount("", "/d", "ramfs")
+        sys.mkdir("/d/x")
+        with pytest.raises(OSError, match="symbolic links"):
+            sys.mount("/d", "/d/x", flags=MS_MOVE)
+        with pytest.raises(OSError, match="Invalid"):
+            sys.mount("/d/x", "/b", flags=MS_MOVE)
+        with pytest.raises(OSError, match="Invalid"):
+            sys.mount("/", "/b", flags=MS_MOVE)
+        sys.mount("/d", "/b", flags=MS_MOVE)
+        mounts()._check()
+        assert sys.listdir("/d") == [] and sys.listdir("/b") == ["x"]
+        sys.rmdir("/d")
+        sys.umount("/b")
+
+    with kernel_with_dirs("/d", "/b") as kernel:
+        kernel.call(work)
+
+
+def test_a_process_can_have_a_namespace_of_its_own() -> None:
+    """What it mounts there others do not see, and it keeps nobody from removing the mountpoint; all
+    of it goes with the last process.
+    """
+
+    def child(sys: Any) -> None:
+        sys.unshare(CLONE_NEWNS)
+        assert sys.listdir("/d") == ["shown"] and sys.getcwd() == "/d"
+        sys.mount("", "/b", "ramfs")
+        sys.mkdir("/b/mine")
+        sys.umount("/d", MNT_DETACH)
+        assert sys.listdir("/b") == ["mine"] and len(sys.mounts()) == 2
+        sys.msleep(10)
+        assert sys.listdir("/d") == [] and len(sys.mounts()) == 1
+
+    def work(sys: Any) -> None:
+        sys.mount("", "/d", "ramfs")
+        sys.mkdir("/d/shown")
+        sys.chdir("/d")
+        sb = superblock(kernel)
+        sys.fork(child)
+        sys.msleep(5)
+        assert sys.listdir("/b") == [] and len(sys.mounts()) == 2
+        sys.rmdir("/b")  # what the child has mounted on it goes, too
+        sys.msleep(10)
+        assert len(sb.s_mounts) == 1 and sb.s_active == 1
+        sys.chdir("/")
+        sys.umount("/d")
+        assert sb.s_root is None
+
+    with kernel_with_dirs("/d", "/b") as kernel:
+        kernel.call(work)
+
+
+def test_who_may_change_mounts() -> None:
+    """EPERM without CAP_SYS_ADMIN; EINVAL for flags that there are not."""
+
+    def work(sys: Any) -> None:
+        with pytest.raises(OSError, match="Invalid"):
+            sys.unshare(1)
+        with pytest.raises(OSError, match="Invalid"):
+            sys.umount("/", 1 << 10)
+        sys.unshare(0)
+        sys.setuid(1)
+        for call in (
+            lambda: sys.mount("", "/d", "ramfs"),
+            lambda: sys.umount("/"),
+            lambda: sys.unshare(CLONE_NEWNS),
+        ):
+            with pytest.raises(OSError, match="not permitted"):
+                call()
+
+    with kernel_with_dirs("/d") as kernel:
+        kernel.call(work)
+
+
+def test_a_mount_can_be_asked_to_expire() -> None:
+    """MNT_EXPIRE: EAGAIN the first time, and again after it was used; EBUSY while it is used."""
+
+    def work(sys: Any) -> None:
+        sys.mount("", "/d", "ramfs")
+        with pytest.raises(OSError, match="Invalid"):
+            sys.umount("/d", MNT_EXPIRE | MNT_DETACH)
+        with pytest.raises(OSError, match="unavailable"):
+            sys.umount("/d", MNT_EXPIRE)
+        sys.listdir("/d")
+        with pytest.raises(OSError, match="unavailable"):
+            sys.umount("/d", MNT_EXPIRE)
+        fd = sys.open("/d/f", os.O_CREAT | os.O_WRONLY)
+        with pytest.raises(OSError, match="busy"):
+            sys.umount("/d", MNT_EXPIRE)
+        sys.close(fd)
+        with pytest.raises(OSError, match="unavailable"):
+            sys.umount("/d", MNT_EXPIRE)
+        sys.umount("/d", MNT_EXPIRE)
+        assert len(sys.mounts()) == 1
+
+    with kernel_with_dirs("/d") as kernel:
+        kernel.call(work)
+
+
+def test_mounts_on_a_list_expire() -> None:
+    """Unused between two looks: unmounted at the second; umount takes those inside with it."""
+    expiring: dict[Mount, None] = {}
+
+    def work(sys: Any) -> None:
+        sys.mkdir("/d/e")
+        for name in ("/d", "/b"):
+            sys.mount("", name, "ramfs")
+            mnt = list(mounts().ns.mounts)[-1]  # type: ignore[union-attr]
+            mnt_set_expiry(mnt, expiring)
+            mnt.mnt_flags |= MNT_SHRINKABLE
+        mark_mounts_for_expiry(expiring)
+        sys.listdir("/d")
+        mark_mounts_for_expiry(expiring)
+        assert len(expiring) == 1 and len(sys.mounts()) == 2
+        mark_mounts_for_expiry(expiring)
+        assert not expiring and len(sys.mounts()) == 1
+        mark_mounts_for_expiry(expiring)
+        sys.mount("", "/d", "ramfs")
+        sys.mkdir("/d/in")
+        sys.mount("", "/d/in", "ramfs")
+        list(mounts().ns.mounts)[-1].mnt_flags |= MNT_SHRINKABLE  # type: ignore[union-attr]
+        sys.umount("/d")
+        assert len(sys.mounts()) == 1
+
+    with kernel_with_dirs("/d", "/b") as kernel:
+        kernel.call(work)
+
+
+class Server(PlainSuper):
+    """Hears of forced unmounts."""
+
+    heard = 0
+
+    def umount_begin(self, sb: SuperBlock) -> None:
+        assert not sb.s_umount.is_locked()
+        self.heard += 1
+
+
+def test_a_forced_umount_tells_the_filesystem() -> None:
+    """MNT_FORCE: umount_begin(), and then as always; the filesystem may be left out."""
+    server = Server()
+
+    def work() -> None:
+        for fs, heard in ((Plain(server), 1), (Plain(), 1)):
+            at = place("d")
+            do_mount(at, "", fs)
+            path_put(at)
+            at = place("d")
+            mnt = lookup_mnt(at.mnt, at.dentry)
+            assert mnt is not None
+            do_umount(mnt, MNT_FORCE)
+            mntput(mnt)
+            path_put(at)
+            assert server.heard == heard
+
+    with kernel_with_dirs("/d") as kernel:
+        kernel._do(work)
+
+
+def test_mounts_show_their_options() -> None:
+    """/proc/mounts: flags of superblock and mount, what the filesystem says; what one's root hides
+    is left out.
+    """
+
+    def work(sys: Any) -> None:
+        flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_SYNCHRONOUS
+        sys.mount("dev", "/d", "ramfs", flags, "mode=700")
+        assert sys.mounts()[1] == (
+            "dev /d ramfs rw,sync,nosuid,nodev,noexec,noatime,nodiratime,mode=700 0 0"
+        )
+        sys.mount("", "/d", flags=MS_REMOUNT | MS_RDONLY)
+        assert sys.mounts()[1] == "dev /d ramfs ro,noatime,nodiratime,mode=700 0 0"
+        sys.mount("", "/d", flags=MS_REMOUNT | MS_STRICTATIME)
+        assert sys.mounts()[1] == "dev /d ramfs rw,mode=700 0 0"
+        sys.chroot("/d")
+        assert sys.mounts() == ["dev / ramfs rw,mode=700 0 0"]
+
+    with kernel_with_dirs("/d") as kernel:
+        kernel.call(work)
+
+
+def test_mount_table_against_everything() -> None:
+    """Under every schedule bind mounts, namespaces and lazy unmounts leave a whole tree."""
+
+    def binder(sys: Any) -> None:
+        for _ in range(2):
+            try:
+                sys.mount("/d", "/b", flags=MS_BIND | MS_REC)
+                sys.umount("/b", MNT_DETACH)
+            except OSError:
+                pass
+
+    def mounter(sys: Any) -> None:
+        for _ in range(2):
+            try:
+                sys.mount("", "/d/x", "ramfs")
+                sys.umount("/d/x")
+            except OSError:
+                pass
+
+    def loner(sys: Any) -> None:
+        sys.unshare(CLONE_NEWNS)
+        try:
+            sys.mkdir("/d/x/y")
+            sys.mounts()
+        except OSError:
+            pass
+
+    for seed in range(100):
+        strategy = "pos" if seed % 2 else "random"
+        with kernel_with_dirs("/d", "/b", "/d/x", seed=seed, strategy=strategy) as kernel:
+            for fn in (binder, mounter, loner):
+                kernel.process(fn)
+            kernel.run()
+            kernel._check()
 
 
 def test_ones_own_root_becomes_read_only() -> None:

@@ -18,6 +18,8 @@ from vfsim.fs.operations import FileSystemType
 from vfsim.fs.super import (
     MS_ACTIVE,
     MS_BORN,
+    MS_LAZYTIME,
+    MS_NOSUID,
     MS_RDONLY,
     KStatfs,
     SuperBlock,
@@ -25,6 +27,7 @@ from vfsim.fs.super import (
     deactivate_super,
     do_remount_sb,
     drop_super,
+    get_super,
     iterate_supers,
     mount_bdev,
     mount_fs,
@@ -317,6 +320,95 @@ def test_remounting_read_only_waits_for_no_writer() -> None:
 
     kernel.call(work)
     kernel.shutdown()
+
+
+class Remounting(PlainSuper):
+    """Has its own idea of flags, syncs when it is remounted, and may refuse."""
+
+    def __init__(self) -> None:
+        self.fails = False
+        self.synced: list[bool] = []
+
+    def sync_fs(self, sb: SuperBlock, wait: bool) -> None:
+        assert sb.s_umount.owner is K.cur
+        self.synced.append(wait)
+
+    def remount_fs(self, sb: SuperBlock, flags: int, data: str) -> int:
+        sync_filesystem(sb)
+        if self.fails:
+            raise EINVAL()
+        return flags | MS_LAZYTIME
+
+
+def test_a_filesystem_has_a_say_in_its_flags() -> None:
+    """remount_fs() returns the flags to have; what it raises cancels the remount, unless forced."""
+    remounting = Remounting()
+
+    def work(sb: SuperBlock) -> None:
+        with sb.s_umount:
+            do_remount_sb(sb, MS_RDONLY | MS_NOSUID, "", False)
+            assert sb.s_flags & MS_RDONLY and sb.s_flags & MS_LAZYTIME
+            assert not sb.s_flags & MS_NOSUID, "that is a mount's, not a superblock's"
+            assert remounting.synced == [False, True]
+            do_remount_sb(sb, 0, "", False)
+            remounting.fails = True
+            with pytest.raises(OSError, match="Invalid"):
+                do_remount_sb(sb, MS_RDONLY, "", False)
+            assert not sb.s_flags & MS_RDONLY and not sb.s_readonly_remount
+            do_remount_sb(sb, MS_RDONLY, "", True)
+            assert sb.s_flags & MS_RDONLY
+            do_remount_sb(sb, 0, "", True)
+
+    run(work, fs=Plain(remounting))
+
+
+def test_a_disk_that_is_being_unmounted_has_no_superblock() -> None:
+    """get_super() and user_get_super() wait for s_umount, look again, and find nothing."""
+    seen: list[SuperBlock | None] = []
+
+    def umounter(sb: SuperBlock) -> None:
+        root = mount_fs(Disk(), 0, "/dev/ram0", "")
+        umount(root)
+
+    def seeker(sb: SuperBlock) -> None:
+        bdev, dev = sb.s_bdev, sb.s_dev
+        assert bdev is not None
+        for look in (lambda: get_super(bdev), lambda: user_get_super(dev)):
+            found = look()
+            seen.append(found)
+            if found is not None:
+                assert found.s_root is not None and K.cur in found.s_umount.readers
+                drop_super(found)
+
+    for seed in range(30):
+        with mounted(Disk(), seed=seed, strategy="random" if seed % 2 else "pos") as (kernel, sb):
+            kernel.machine.spawn(umounter, sb)
+            kernel.machine.spawn(seeker, sb)
+            kernel.machine.spawn(kernel._umount, "/")
+            kernel.run()
+            kernel.close()
+            assert kernel.violations == []
+    assert {found is None for found in seen} == {True, False}
+
+
+def test_all_superblocks_are_visited_while_some_go() -> None:
+    """iterate_supers() goes on from where it was, whatever was mounted and unmounted meanwhile."""
+
+    def visitor(sb: SuperBlock) -> int:
+        seen: list[SuperBlock] = []
+        iterate_supers(seen.append)
+        assert sb in seen and len(seen) == len(set(seen))
+        return len(seen)
+
+    def mounter(sb: SuperBlock) -> None:
+        for _ in range(3):
+            umount(mount_fs(Plain(), 0, "", ""))
+
+    counts: dict[int, None] = {}
+    for seed in range(40):
+        found = run(visitor, mounter, seed=seed, strategy="random" if seed % 2 else "pos")
+        counts[found[0]] = None
+    assert len(counts) > 1
 
 
 def test_statfs_is_the_filesystems() -> None:

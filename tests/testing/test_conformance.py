@@ -124,7 +124,7 @@ def test_ramfs_passes() -> None:
     """ramfs here does all that Linux does, and the suite finds that it has nearly everything."""
     ground = KernelGround(RamFS)
     caps = probe(ground)
-    assert Capabilities.everything().has - caps.has == {"persistent"}
+    assert Capabilities.everything().has - caps.has == {"persistent", "freeze"}
     results = run_conformance(ground, caps)
     assert [result.report() for result in results if not result.ok] == []
     assert sum(result.status == "ok" for result in results) >= 1000

@@ -57,6 +57,9 @@ class BlockDevice:
         ``bdev_lock`` guards
         bd_holder, bd_holders: who claims it exclusively, and how often.
 
+        bd_fsfreeze_mutex: guards, together with mounting from it,
+        bd_fsfreeze_count: how often the floor above has frozen what is mounted from it.
+
         private_lock: guards
         bd_buffers: the buffer cache, by block number.
 
@@ -73,6 +76,8 @@ class BlockDevice:
         "bd_dev",
         "bd_dirtied",
         "bd_disk",
+        "bd_fsfreeze_count",
+        "bd_fsfreeze_mutex",
         "bd_holder",
         "bd_holders",
         "bd_mutex",
@@ -102,6 +107,8 @@ class BlockDevice:
         self.bd_write_error = False
         self.bd_dirtied: Callable[[], None] | None = None
         self.bd_bdi: Any = None
+        self.bd_fsfreeze_mutex = Mutex("bd_fsfreeze_mutex")
+        self.bd_fsfreeze_count = 0
 
     def _check(self) -> None:
         assert (self.bd_holder is None) == (self.bd_holders == 0)

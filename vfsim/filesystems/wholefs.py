@@ -67,7 +67,8 @@ from vfsim.fs.open import finish_open
 from vfsim.fs.operations import DentryOperations, FileOperations, InodeOperations, XattrHandler
 from vfsim.fs.permission import generic_permission
 from vfsim.fs.process import CAP_SYS_ADMIN, capable
-from vfsim.fs.super import kill_block_super, mount_bdev, sb_min_blocksize
+from vfsim.fs.super import kill_block_super, mount_bdev, sb_min_blocksize, sync_filesystem
+from vfsim.fs.writers import sb_end_intwrite, sb_start_intwrite
 from vfsim.fs.xattr import shown_xattrs
 from vfsim.mm.buffers import (
     block_invalidatepage,
@@ -475,12 +476,14 @@ class WholeSuper(SimpleSuperOperations):
         return generic_drop_inode(inode)
 
     def evict_inode(self, inode: Inode) -> None:
-        """Sleeps.  Its pages and its extent go."""
+        """Sleeps.  Its pages and its extent go; the extent not while the disk is frozen."""
         truncate_inode_pages_final(inode)
         clear_inode(inode)
         if S_ISREG(inode.i_mode) and inode.i_private is not None:
             space: Space = inode.i_sb.s_fs_info
+            sb_start_intwrite(inode.i_sb)
             space.free.append(inode.i_private.first)
+            sb_end_intwrite(inode.i_sb)
 
     def put_super(self, sb: SuperBlock) -> None:
         """Never sleeps.  There is nothing to free."""
@@ -488,8 +491,15 @@ class WholeSuper(SimpleSuperOperations):
     def sync_fs(self, sb: SuperBlock, wait: bool) -> None:
         """Never sleeps.  The kernel has written everything."""
 
+    def freeze_fs(self, sb: SuperBlock) -> None:
+        """Never sleeps.  The kernel has written everything."""
+
+    def unfreeze_fs(self, sb: SuperBlock) -> None:
+        """Never sleeps.  Go on."""
+
     def remount_fs(self, sb: SuperBlock, flags: int, data: str) -> int:
-        """Never sleeps.  As asked."""
+        """Sleeps.  As asked, with nothing dirty."""
+        sync_filesystem(sb)
         return flags
 
     def umount_begin(self, sb: SuperBlock) -> None:

@@ -3,9 +3,10 @@ the machine with all that.
 
 What the author of a filesystem needs is offered here by one import: the tables to subclass, the
 objects they are about, and the helpers that their methods call.  Where things are: the objects in
-``super``, ``inode``, ``dcache`` (with ``dentry``, ``d_lookup``, ``d_move``, ``d_walk``), ``mount``;
-what processes do with them in ``namei``, ``lookup``, ``open``, ``directory``, ``attr``, ``file``,
-``read_write``, ``syscalls``; the contract in ``operations``.
+``super`` (with ``superblock``, ``writers``, ``freeze``, ``shutdown``), ``inode``, ``dcache`` (with
+``dentry``, ``d_lookup``, ``d_move``, ``d_walk``), ``mount`` (with ``namespace``, ``umount``,
+``proc_namespace``); what processes do with them in ``namei``, ``lookup``, ``open``, ``directory``,
+``attr``, ``file``, ``read_write``, ``ioctl``, ``syscalls``; the contract in ``operations``.
 """
 
 from vfsim.fs.acl import ACL_TYPE_ACCESS, ACL_TYPE_DEFAULT, AclEntry, PosixAcl
@@ -114,7 +115,9 @@ from vfsim.fs.super import (
     mount_bdev,
     mount_nodev,
     mount_single,
+    sync_filesystem,
 )
+from vfsim.fs.writers import sb_end_intwrite, sb_start_intwrite
 from vfsim.fs.xattr import XATTR_CREATE, XATTR_REPLACE, shown_xattrs
 
 __all__ = [
@@ -220,10 +223,13 @@ __all__ = [
     "mount_nodev",
     "mount_single",
     "new_inode",
+    "sb_end_intwrite",
+    "sb_start_intwrite",
     "set_nlink",
     "setattr_copy",
     "setattr_prepare",
     "simple_setattr",
+    "sync_filesystem",
     "truncate_inode_pages_final",
     "unlock_new_inode",
 ]

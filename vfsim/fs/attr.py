@@ -40,12 +40,14 @@ from vfsim.fs.mount import (
     MNT_NODIRATIME,
     MNT_STRICTATIME,
     mnt_drop_write,
+    mnt_get_write_access,
     mnt_want_write,
 )
 from vfsim.fs.operations import InodeOperations
 from vfsim.fs.permission import MAY_WRITE, inode_owner_or_capable, inode_permission
 from vfsim.fs.process import CAP_CHOWN, CAP_FSETID, capable, current_cred
 from vfsim.fs.super import MS_I_VERSION, MS_LAZYTIME, SB_NOATIME, SB_NODIRATIME, SB_NOSEC
+from vfsim.fs.writers import sb_end_write, sb_start_write_trylock
 from vfsim.fs.xattr import killpriv, need_killpriv
 from vfsim.mm.truncate import truncate_setsize
 from vfsim.mm.writeback import mark_inode_dirty
@@ -571,15 +573,20 @@ def atime_needs_update(mnt: Mount, inode: Inode) -> bool:
 def touch_atime(mnt: Mount, dentry: Dentry) -> None:
     """Sleeps.  Somebody read it: move the access time, if that is due (`atime_needs_update`).
 
-    A mount that cannot be written right now is left alone.  Source: ``touch_atime``.
+    A mount that cannot be written right now, or is frozen, is left alone.  Source:
+    ``touch_atime``.
     """
     inode = dentry.d_inode
     assert inode is not None
     if not atime_needs_update(mnt, inode):
         return
+    sb = inode.i_sb
+    if not sb_start_write_trylock(sb):
+        return
     try:
-        mnt_want_write(mnt)
+        mnt_get_write_access(mnt)
     except OSError:
+        sb_end_write(sb)
         return
     update_time(inode, current_time(inode), S_ATIME)
     mnt_drop_write(mnt)

@@ -33,7 +33,14 @@ from vfsim.checks.lifetime import free, note_ref
 from vfsim.fs.attr import file_remove_privs, file_update_time, touch_atime
 from vfsim.fs.dcache import dget, dput
 from vfsim.fs.dentry import d_real
-from vfsim.fs.mount import Mount, Path, mnt_drop_write, mnt_want_write, mntget, mntput
+from vfsim.fs.mount import (
+    Mount,
+    Path,
+    mnt_get_write_access,
+    mnt_put_write_access,
+    mntget,
+    mntput,
+)
 from vfsim.fs.operations import FileOperations
 from vfsim.fs.process import current_cred
 from vfsim.locks.mutex import Mutex
@@ -297,7 +304,7 @@ def _open_for_io(file: File, inode: Inode) -> None:
     if file.f_mode & FMODE_WRITE and plain:
         get_write_access(inode)
         try:
-            mnt_want_write(file.f_path.mnt)
+            mnt_get_write_access(file.f_path.mnt)
         except OSError:
             put_write_access(inode)
             raise
@@ -364,7 +371,7 @@ def _forget(file: File) -> None:
     """Unbind a file from its path and free it."""
     if file.f_mode & FMODE_WRITER:
         put_write_access(file.f_inode)
-        mnt_drop_write(file.f_path.mnt)
+        mnt_put_write_access(file.f_path.mnt)
     del open_files()[file]
     path = file.f_path
     dput(path.dentry)

@@ -169,7 +169,7 @@ class Inode:
     i_default_acl: Annotated[Any, shared]
     # i_lock guards these
     i_lock: SpinLock
-    i_state: Annotated[int, guarded_by("i_lock")]
+    i_state: Annotated[int, guarded_by("i_lock", lockless=True)]
     i_count: int
     i_dentry: Annotated[list[Dentry], guarded_by("i_lock")]
     i_state_owner: Annotated[Task | None, guarded_by("i_lock")]

@@ -34,25 +34,15 @@ from vfsim.fs.directory import do_mkdir
 from vfsim.fs.fdtable import FdTable
 from vfsim.fs.file import open_files
 from vfsim.fs.managed import follow_mounts
-from vfsim.fs.mount import (
-    MNT_DETACH,
-    Path,
-    create_mnt_ns,
-    do_mount,
-    do_umount,
-    kern_unmount,
-    mntget,
-    mntput,
-    mounts,
-    path_put,
-    vfs_kern_mount,
-)
+from vfsim.fs.mount import Path, mntget, mntput, mounts, path_put
 from vfsim.fs.namei import user_path
+from vfsim.fs.namespace import create_mnt_ns, do_mount, vfs_kern_mount
 from vfsim.fs.operations import FileSystemType
 from vfsim.fs.process import ROOT_CRED, Cred, Process, user_cred
 from vfsim.fs.rootfs import RootFS
 from vfsim.fs.super import register_filesystem, supers
 from vfsim.fs.syscalls import Sys, return_to_user
+from vfsim.fs.umount import MNT_DETACH, do_umount, kern_unmount
 from vfsim.mm.page import Page
 from vfsim.sim.errors import KernelBug, Killed, Violation
 from vfsim.sim.faults import kinds
@@ -422,7 +412,8 @@ class Kernel:
             finally:
                 mntput(mnt)
         for sb in supers().super_blocks:
-            report_leak(sb, f"the superblock of {sb.s_id}, which is mounted nowhere,", "leak.super")
+            why = "still frozen" if sb.s_writers.frozen else "mounted nowhere"
+            report_leak(sb, f"the superblock of {sb.s_id}, which is {why},", "leak.super")
         for page in referenced(self.machine, Page):
             if page.mapping is None:
                 report_leak(page, f"page {page.index}, which no file has any more,", "leak.page")

@@ -43,7 +43,8 @@ from vfsim.fs.lookup import (
     LOOKUP_OPEN,
     LOOKUP_PARENT,
 )
-from vfsim.fs.mount import Mount, Path, do_add_mount, lookup_mnt, mntget, mntput, path_put
+from vfsim.fs.mount import Mount, Path, lookup_mnt, mntget, mntput, path_put
+from vfsim.fs.namespace import do_add_mount
 from vfsim.fs.operations import DentryOperations
 from vfsim.fs.process import ROOT_CRED, current_process
 from vfsim.sim.errors import EISDIR, ELOOP, ENOENT, EREMOTE

@@ -4,48 +4,51 @@ A `Mount` shows one superblock from one of its dentries on; the tree of mounts h
 mountpoints::
 
     mnt = vfs_kern_mount(fs_type, flags, dev_name, data)    one reference, in no tree
-    attach: mnt.mnt_parent, mnt.mnt_mountpoint              the tree's reference; DCACHE_MOUNTED on
-        the mountpoint
-    mntget() / mntput()                                     path walks, open files, working
-    directories do_umount()                                             out of the tree, the tree's
-    reference is put last mntput()                                           cleanup_mnt:
-                                                            deactivate_super(), put off until the
-                                                            task returns to user mode, because no
-                                                            lock may be held then
+    attach_mnt(), commit_tree()    mnt_parent, mnt_mountpoint, mnt_ns: the reference is the tree's;
+                                   DCACHE_MOUNTED on the mountpoint
+    mntget() / mntput()            path walks, open files, working directories
+    umount_tree()                  out of the tree, the tree's reference is put last
+    mntput()                       cleanup_mnt(): deactivate_super(), put off until the task returns
+                                   to user mode, because no lock may be held then
 
 A `Path` is a mount and a dentry in it: a place.  Whoever keeps one has a reference on both
-(`path_get`, `path_put`).
+(`path_get`, `path_put`).  What is done with mounts is in pages of its own:
+
+=======================  ===========================================================================
+`fs.mount`               the structures, references, who writes, finding, attaching and detaching
+`fs.namespace`           mount(2): new mounts, bind mounts, remounting; namespaces
+`fs.umount`              umount(2), and mounts that expire
+`fs.proc_namespace`      what /proc/mounts shows
+=======================  ===========================================================================
 
 Which lock guards what::
 
-    namespace_sem     the shape of the tree, and who is in it
-    mount_lock        the hash of mounts, mnt_mounts, mnt_parent, mnt_mountpoint, the mountpoints; a
-    seqlock (nothing)         mnt_count: atomic, and while a mount is in the tree never the last one
+    namespace_sem     the shape of the trees, and who is in them
+    mount_lock        the hash of mounts, mnt_mounts, mnt_parent, mnt_mountpoint, the mountpoints,
+                      s_mounts, what expires; a seqlock
+    (nothing)         mnt_count: atomic, and while a mount is in the tree never the last one;
+                      mnt_writers: counted, then mnt_flags are looked at, in one step
 
-and the order: i_rwsem of the mountpoint > namespace_sem > mount_lock > d_lock.  Path walks take the
-    sequence of
-``mount_lock`` only, inside an RCU read section, and undo the reference they took if it moved
-(`lookup_mnt`).
+Order: i_rwsem of the mountpoint > namespace_sem > mount_lock > d_lock.  Path walks take the
+sequence of ``mount_lock`` only, inside an RCU read section, and undo the reference they took if it
+moved (`lookup_mnt`).
 
-The counterpart of ``fs/namespace.c`` of v4.10.  Left out: several namespaces, propagation, bind
-mounts, expiry.
+The counterpart of ``fs/namespace.c`` of v4.10.  Left out: propagation (all mounts are private),
+user namespaces, locked mounts.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
 from vfsim.checks.bugs import bug
 from vfsim.checks.lifetime import free, note_ref
 from vfsim.fs.dcache import (
-    DCACHE_CANT_MOUNT,
     DCACHE_MOUNTED,
     DCACHE_OP_DNAME,
     Dentry,
-    d_is_dir,
-    d_is_symlink,
     d_unlinked,
     dcache,
     dget,
@@ -59,21 +62,17 @@ from vfsim.fs.super import (
     MS_NOEXEC,
     MS_NOSUID,
     MS_RDONLY,
+    MS_RELATIME,
     MS_REMOUNT,
     MS_STRICTATIME,
     SuperBlock,
     deactivate_super,
-    do_remount_sb,
-    get_fs_type,
-    mount_fs,
-    sb_end_write,
-    sb_start_write,
 )
+from vfsim.fs.writers import sb_end_write, sb_start_write
 from vfsim.locks.rcu import call_rcu, rcu_read_lock, rcu_read_unlock, synchronize_rcu
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.seqlock import SeqLock
-from vfsim.locks.slab import kmalloc
-from vfsim.sim.errors import EBUSY, EINVAL, ENOENT, ENOTDIR, EROFS
+from vfsim.sim.errors import EBUSY, EROFS
 from vfsim.sim.scheduler import might_sleep
 from vfsim.sim.shared import guarded_by, kernel_struct
 from vfsim.sim.state import K
@@ -81,7 +80,6 @@ from vfsim.sim.state import K
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vfsim.fs.operations import FileSystemType
 
 MNT_NOSUID = 0x01
 MNT_NODEV = 0x02
@@ -90,18 +88,13 @@ MNT_NOATIME = 0x08
 MNT_NODIRATIME = 0x10
 MNT_RELATIME = 0x20
 MNT_READONLY = 0x40
+MNT_SHRINKABLE = 0x100
 MNT_INTERNAL = 0x4000
 MNT_DOOMED = 0x1000000
 MNT_SYNC_UMOUNT = 0x2000000
 MNT_UMOUNT = 0x8000000
 MNT_STRICTATIME = 0x10000000
 """Each read moves the access time (Linux says so by leaving MNT_RELATIME out)."""
-
-# flags of umount(2)
-MNT_FORCE = 1
-MNT_DETACH = 2
-MNT_EXPIRE = 4
-UMOUNT_NOFOLLOW = 8
 
 _FLAGS = {
     MS_NOSUID: MNT_NOSUID,
@@ -112,9 +105,24 @@ _FLAGS = {
     MS_STRICTATIME: MNT_STRICTATIME,
     MS_RDONLY: MNT_READONLY,
 }
-_PER_MOUNT = (
-    MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_STRICTATIME | MS_REMOUNT
-)
+MNT_ATIME_MASK = MNT_NOATIME | MNT_NODIRATIME | MNT_RELATIME | MNT_STRICTATIME
+MNT_USER_SETTABLE_MASK = MNT_NOSUID | MNT_NODEV | MNT_NOEXEC | MNT_ATIME_MASK | MNT_READONLY
+PER_MOUNT = (
+    MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME
+    | MS_REMOUNT
+)  # fmt: skip
+"""The flags of mount(2) that are not the superblock's."""
+
+
+def mount_flags(flags: int) -> int:
+    """Never sleeps.  The MNT_* bits that the flags of mount(2) ask for; relatime unless told
+    otherwise.
+    """
+    found = 0 if flags & (MS_NOATIME | MS_STRICTATIME) else MNT_RELATIME
+    for ms, bit in _FLAGS.items():
+        if flags & ms:
+            found |= bit
+    return found
 
 
 _SEM = ("@namespace_sem",)
@@ -131,7 +139,9 @@ class Mount:
         mnt_parent, mnt_mountpoint: where; a mount in no tree is its own parent.
         mnt_mounts: what is mounted inside it.
         mnt_flags: MNT_* bits.  mnt_ns: the namespace it is in, or None.
-        mnt_count: references.  mnt_writers: how many write through it just now.
+        mnt_count: references.  mnt_writers: how many may write through it just now.
+        mnt_expire: the list on which it waits to expire, or None.  mnt_expiry_mark: nobody has
+            used it since it was last looked at.
     """
 
     mnt_sb: SuperBlock
@@ -144,6 +154,8 @@ class Mount:
     mnt_ns: Annotated[MountNamespace | None, guarded_by("@namespace_sem", lockless=True)]
     mnt_count: int
     mnt_writers: int
+    mnt_expire: dict[Mount, None] | None
+    mnt_expiry_mark: bool
 
     def __init__(self, root: Dentry, devname: str, flags: int) -> None:
         self.mnt_sb = root.d_sb
@@ -156,6 +168,8 @@ class Mount:
         self.mnt_ns = None
         self.mnt_count = 1
         self.mnt_writers = 0
+        self.mnt_expire = None
+        self.mnt_expiry_mark = False
 
     def _check(self) -> None:
         """The invariants of one mount, true whenever nobody holds mount_lock."""
@@ -185,12 +199,16 @@ class Path:
 
 @attrs.define(eq=False)
 class MountNamespace:
-    """The tree of mounts that processes see.  Attributes: root: its root.  mounts: all of it,
-    oldest first.
+    """A tree of mounts that some processes see (Linux: ``struct mnt_namespace``).
+
+    Attributes:
+        root: its root.  mounts: all of it, parents first.
+        count: how many processes are in it; the first namespace counts itself, too.
     """
 
     root: Mount
     mounts: dict[Mount, None] = attrs.field(factory=dict)
+    count: int = 1
 
 
 @attrs.define(eq=False)
@@ -201,7 +219,7 @@ class Mounts:
         namespace_sem, mount_lock: see the top of this file.
         mount_hashtable: (parent, mountpoint) to what is mounted there, newest first.
         mountpoints: how many mounts each mountpoint has.
-        ns: the one namespace, once something is mounted.
+        ns: the first namespace, once something is mounted.
         unmounted: what `namespace_unlock` has still to give back.
     """
 
@@ -213,10 +231,14 @@ class Mounts:
     unmounted: list[tuple[Mount, Dentry | None]] = attrs.field(factory=list)
 
     def _check(self) -> None:
-        if self.ns is not None:
-            for mnt in self.ns.mounts:
-                assert mnt.mnt_ns is self.ns, f"{mnt!r} is listed in a namespace that it is not in"
+        for ns in dict.fromkeys((self.ns, *(m.mnt_ns for m in self._known()))):
+            for mnt in ns.mounts if ns is not None else ():
+                assert mnt.mnt_ns is ns, f"{mnt!r} is listed in a namespace that it is not in"
                 mnt._check()
+
+    def _known(self) -> Iterator[Mount]:
+        for stack in self.mount_hashtable.values():
+            yield from stack
 
 
 def mounts() -> Mounts:
@@ -244,10 +266,15 @@ def mntput(mnt: Mount | None) -> None:
     """Sleeps.  Put a reference.  The last one lets the superblock go when the task returns to user
     mode.
 
-    Takes ``mount_lock`` for a mount that is in no tree.  Source: ``mntput_no_expire``.
+    Takes ``mount_lock`` for a mount that is in no tree.  Source: ``mntput``.
     """
-    if mnt is None:
-        return
+    if mnt is not None:
+        mnt.mnt_expiry_mark = False
+        mntput_no_expire(mnt)
+
+
+def mntput_no_expire(mnt: Mount) -> None:
+    """Sleeps.  As `mntput`, but it does not count as use of a mount that may expire."""
     note_ref(mnt, -1, "mntput", mnt.mnt_count - 1)
     if mnt.mnt_ns is not None and mnt.mnt_count > 1:  # the tree has a reference: not the last
         mnt.mnt_count -= 1
@@ -305,24 +332,61 @@ def mnt_is_readonly(mnt: Mount) -> bool:
     return bool(mnt.mnt_flags & MNT_READONLY or sb.s_flags & MS_RDONLY or sb.s_readonly_remount)
 
 
-def mnt_want_write(mnt: Mount) -> None:
-    """Sleeps.  About to change something: the mount stays writable until `mnt_drop_write`.
+def mnt_get_write_access(mnt: Mount) -> None:
+    """Never sleeps.  The mount stays writable until `mnt_put_write_access`; a freeze is not kept
+    out: a file that is open for writing has this.
 
     Raises:
         OSError: EROFS.
+
+    Source: ``__mnt_want_write``.
     """
-    sb_start_write(mnt.mnt_sb)
     mnt.mnt_writers += 1
     if mnt_is_readonly(mnt):
         mnt.mnt_writers -= 1
-        sb_end_write(mnt.mnt_sb)
         raise EROFS()
+
+
+def mnt_put_write_access(mnt: Mount) -> None:
+    """Never sleeps.  Undo `mnt_get_write_access`."""
+    mnt.mnt_writers -= 1
+
+
+def mnt_want_write(mnt: Mount) -> None:
+    """Sleeps.  About to change something: until `mnt_drop_write` the mount stays writable, and the
+    superblock is not frozen.
+
+    Raises:
+        OSError: EROFS.
+
+    Source: ``mnt_want_write``.
+    """
+    sb_start_write(mnt.mnt_sb)
+    try:
+        mnt_get_write_access(mnt)
+    except OSError:
+        sb_end_write(mnt.mnt_sb)
+        raise
 
 
 def mnt_drop_write(mnt: Mount) -> None:
     """Never sleeps.  Undo `mnt_want_write`."""
     mnt.mnt_writers -= 1
     sb_end_write(mnt.mnt_sb)
+
+
+def mnt_make_readonly(mnt: Mount) -> None:
+    """Never sleeps.  Nothing can be changed through this mount any more.
+
+    Raises:
+        OSError: EBUSY, if somebody writes.
+
+    Takes ``mount_lock``.  Source: ``mnt_make_readonly``.
+    """
+    with mounts().mount_lock:
+        if mnt.mnt_writers:
+            raise EBUSY()
+        mnt.mnt_flags |= MNT_READONLY
 
 
 def sb_prepare_remount_readonly(sb: SuperBlock) -> None:
@@ -422,109 +486,92 @@ def path_connected(mnt: Mount, dentry: Dentry) -> bool:
 
 
 def is_local_mountpoint(dentry: Dentry) -> bool:
-    """Sleeps.  Whether something is mounted on ``dentry``.  Takes ``namespace_sem`` shared, if it
-    may be so.
+    """Sleeps.  Whether something is mounted on ``dentry`` that the running process sees.  Takes
+    ``namespace_sem`` shared, if it may be so.
     """
     if not dentry.d_flags & DCACHE_MOUNTED:
         return False
-    world = mounts()
-    with world.namespace_sem.shared():
-        return world.ns is not None and any(
-            m.mnt_mountpoint is dentry for m in world.ns.mounts if _has_parent(m)
+    with mounts().namespace_sem.shared():
+        ns = current_ns()
+        return ns is not None and any(
+            m.mnt_mountpoint is dentry for m in ns.mounts if mnt_has_parent(m)
         )
 
 
-def _has_parent(mnt: Mount) -> bool:
+def current_ns() -> MountNamespace | None:
+    """Never sleeps.  The namespace of the running process; a kernel thread is in the first."""
+    process = K.cur.process
+    return mounts().ns if process is None else process.mnt_ns
+
+
+def check_mnt(mnt: Mount) -> bool:
+    """Never sleeps.  Whether a mount is in the tree that the running process sees."""
+    return mnt.mnt_ns is not None and mnt.mnt_ns is current_ns()
+
+
+def mnt_has_parent(mnt: Mount) -> bool:
+    """Never sleeps.  Whether it is mounted somewhere: the root of a tree is its own parent."""
     return mnt.mnt_parent is not mnt
 
 
-def _subtree(mnt: Mount) -> Iterator[Mount]:
-    """A mount and all below it, parents first.  The caller holds mount_lock or namespace_sem."""
+def mnt_subtree(mnt: Mount) -> Iterator[Mount]:
+    """Never sleeps.  A mount and all below it, parents first.  The caller holds mount_lock or
+    namespace_sem.
+    """
     yield mnt
     for child in list(mnt.mnt_mounts):
-        yield from _subtree(child)
+        yield from mnt_subtree(child)
 
 
-# -- mountpoints -----------------------------------------------------------------------------------
+# -- in the tree and out of it ---------------------------------------------------------------------
 
 
-def _get_mountpoint(world: Mounts, dentry: Dentry) -> None:
-    """Never sleeps.  Mark a dentry as mountpoint, or count one more mount on it.
-
-    Raises:
-        OSError: ENOENT if its name, or a directory above it, is gone.
+def attach_mnt(world: Mounts, mnt: Mount, parent: Mount, mountpoint: Dentry) -> None:
+    """Never sleeps.  Mount something in its place, which is seen at once by whoever sees the
+    parent.  The caller holds mount_lock, and has the mountpoint counted.
     """
-    with world.mount_lock:
-        if dentry in world.mountpoints:
-            world.mountpoints[dentry] += 1
-            return
-    rename_lock = dcache().rename_lock
-    with rename_lock:
-        at = dentry.d_parent
-        while at.d_parent is not at:
-            with at.d_lock:
-                if not at.d_hashed:
-                    raise ENOENT()
-            at = at.d_parent
-        with dentry.d_lock:
-            if d_unlinked(dentry):
-                raise ENOENT()
-            dentry.d_flags |= DCACHE_MOUNTED
-    with world.mount_lock:
-        world.mountpoints[dentry] = world.mountpoints.get(dentry, 0) + 1
+    mntget(parent)
+    mnt.mnt_parent = parent
+    mnt.mnt_mountpoint = dget(mountpoint)
+    world.mountpoints[mountpoint] += 1
+    parent.mnt_mounts[mnt] = None
+    world.mount_hashtable.setdefault((parent, mountpoint), []).insert(0, mnt)
 
 
-def _put_mountpoint(world: Mounts, dentry: Dentry) -> None:
+def detach_mnt(world: Mounts, mnt: Mount) -> Dentry:
+    """Never sleeps.  Undo `attach_mnt`; the caller holds mount_lock and puts what is returned: the
+    mountpoint.  The parent's reference is not its last, for it is still in a tree.
+    """
+    parent, mountpoint = mnt.mnt_parent, mnt.mnt_mountpoint
+    stack = world.mount_hashtable[parent, mountpoint]
+    stack.remove(mnt)
+    if not stack:
+        del world.mount_hashtable[parent, mountpoint]
+    del parent.mnt_mounts[mnt]
+    parent.mnt_count -= 1
+    note_ref(parent, -1, "detach_mnt")
+    mnt.mnt_parent = mnt
+    mnt.mnt_mountpoint = mnt.mnt_root
+    put_mountpoint(world, mountpoint)
+    return mountpoint
+
+
+def commit_tree(mnt: Mount, ns: MountNamespace) -> None:
+    """Never sleeps.  A mount and all below it belong to a namespace from now on.  The caller holds
+    namespace_sem.
+    """
+    for each in mnt_subtree(mnt):
+        each.mnt_ns = ns
+        ns.mounts[each] = None
+
+
+def put_mountpoint(world: Mounts, dentry: Dentry) -> None:
     """Never sleeps.  One mount less on a dentry.  The caller holds mount_lock."""
     world.mountpoints[dentry] -= 1
     if not world.mountpoints[dentry]:
         del world.mountpoints[dentry]
         with dentry.d_lock:
             dentry.d_flags &= ~DCACHE_MOUNTED
-
-
-def _lock_mount(world: Mounts, path: Path) -> None:
-    """Sleeps.  Lock the place where something is to be mounted; ``path`` moves to the top of what
-    is mounted there.
-
-    Raises:
-        OSError: ENOENT.
-
-    Leaves with the directory's ``i_rwsem`` and ``namespace_sem`` exclusive, and the mountpoint
-    counted.
-    """
-    while True:
-        dentry = path.dentry
-        inode = dentry.d_inode
-        assert inode is not None
-        inode.i_rwsem.down_write()
-        if dentry.d_flags & DCACHE_CANT_MOUNT:
-            inode.i_rwsem.up_write()
-            raise ENOENT()
-        world.namespace_sem.down_write()
-        mnt = lookup_mnt(path.mnt, dentry)
-        if mnt is None:
-            try:
-                _get_mountpoint(world, dentry)
-            except OSError:
-                namespace_unlock(world)
-                inode.i_rwsem.up_write()
-                raise
-            return
-        namespace_unlock(world)
-        inode.i_rwsem.up_write()
-        path_put(path)
-        path.mnt = mnt
-        path.dentry = dget(mnt.mnt_root)
-
-
-def _unlock_mount(world: Mounts, dentry: Dentry) -> None:
-    """Sleeps.  Undo `_lock_mount`."""
-    with world.mount_lock:
-        _put_mountpoint(world, dentry)
-    namespace_unlock(world)
-    assert dentry.d_inode is not None
-    dentry.d_inode.i_rwsem.up_write()
 
 
 def namespace_unlock(world: Mounts) -> None:
@@ -541,232 +588,47 @@ def namespace_unlock(world: Mounts) -> None:
         mntput(mnt)
 
 
-# -- mounting --------------------------------------------------------------------------------------
-
-
-def vfs_kern_mount(fs_type: FileSystemType, flags: int, dev_name: str, data: Any) -> Mount:
-    """Sleeps.  Mount a filesystem in no place yet; the caller gets the one reference.
+def umount_tree(world: Mounts, mnt: Mount, how: int) -> None:
+    """Never sleeps.  Take a mount and all below it out of the tree: each is alone from now on.
 
     Args:
-        flags: MS_* flags.  dev_name: the disk, if the type needs one.  data: options, as the type
-            understands them.
+        how: MNT_SYNC_UMOUNT, if path walks that find it need no reference any more.
 
-    Raises:
-        OSError: ENOMEM, or what the filesystem says.
-
-    Source: ``vfs_kern_mount``.
+    `namespace_unlock` gives the tree's references back.  The caller holds namespace_sem and
+    mount_lock.  Source: ``umount_tree``.
     """
-    kmalloc()
-    root = mount_fs(fs_type, flags & ~_PER_MOUNT, dev_name, data)
-    mnt_flags = 0
-    for ms, bit in _FLAGS.items():
-        if flags & ms:
-            mnt_flags |= bit
-    mnt = Mount(root, dev_name, mnt_flags)
-    note_ref(mnt, 1, "vfs_kern_mount")
-    with mounts().mount_lock:
-        root.d_sb.s_mounts.append(mnt)
-    return mnt
-
-
-def create_mnt_ns(mnt: Mount) -> Path:
-    """Never sleeps.  Make ``mnt`` the root of the mount tree, consuming the reference; returns the
-    root's path.
-
-    The path comes without references of its own: it is good as long as the tree stands.
-    """
-    world = mounts()
-    if world.ns is not None:
-        raise ValueError("there is a root filesystem already")
-    world.ns = mnt.mnt_ns = MountNamespace(mnt)
-    world.ns.mounts[mnt] = None
-    return Path(mnt, mnt.mnt_root)
-
-
-def do_add_mount(mnt: Mount, path: Path) -> None:
-    """Sleeps.  Mount ``mnt`` at ``path``, on top of what is there, consuming the reference on
-    ``mnt`` in any case.
-
-    Raises:
-        OSError: ENOENT (the place is gone), EBUSY (the same filesystem is on top already), EINVAL,
-            ENOTDIR (a directory on a file, or the other way round).
-
-    The caller has references on ``path``, which moves to the top of what is mounted there.  Source:
-    ``do_add_mount``.
-    """
-    world = mounts()
-    try:
-        _lock_mount(world, path)
-    except OSError:
-        mntput(mnt)
-        raise
-    dentry = path.dentry
-    try:
-        _check_new_mount(world, mnt, path)
-        with world.mount_lock:
-            _attach(world, mnt, path.mnt, dentry)
-    except OSError:
-        _unlock_mount(world, dentry)
-        mntput(mnt)
-        raise
-    _unlock_mount(world, dentry)
-
-
-def _check_new_mount(world: Mounts, mnt: Mount, path: Path) -> None:
-    root = mnt.mnt_root
-    if path.mnt.mnt_ns is not world.ns:
-        raise EINVAL()
-    if path.mnt.mnt_sb is mnt.mnt_sb and path.mnt.mnt_root is path.dentry:
-        raise EBUSY()
-    if d_is_symlink(root):
-        raise EINVAL()
-    if d_is_dir(root) != d_is_dir(path.dentry):
-        raise ENOTDIR()
-
-
-def _attach(world: Mounts, mnt: Mount, parent: Mount, mountpoint: Dentry) -> None:
-    """Never sleeps.  Put a mount into the tree.  The caller holds namespace_sem and mount_lock."""
-    assert world.ns is not None
-    mntget(parent)
-    mnt.mnt_parent = parent
-    mnt.mnt_mountpoint = dget(mountpoint)
-    world.mountpoints[mountpoint] += 1
-    parent.mnt_mounts[mnt] = None
-    world.mount_hashtable.setdefault((parent, mountpoint), []).insert(0, mnt)
-    mnt.mnt_ns = world.ns
-    world.ns.mounts[mnt] = None
-
-
-def do_mount(
-    path: Path, dev_name: str, fs_type: FileSystemType | str, flags: int = 0, data: Any = None
-) -> None:
-    """Sleeps.  mount(2): mount a filesystem at ``path``, or (MS_REMOUNT) change the one that is
-    mounted there.
-
-    Args:
-        fs_type: the type, or the name of a registered one.
-
-    Raises:
-        OSError: ENODEV (no such type), EINVAL (remount of what is no mount), as `do_add_mount`, or
-            what the filesystem says.
-
-    Source: ``do_mount``.
-    """
-    if flags & MS_REMOUNT:
-        _do_remount(path, flags & ~MS_REMOUNT, data)
-        return
-    if isinstance(fs_type, str):
-        fs_type = get_fs_type(fs_type)
-    do_add_mount(vfs_kern_mount(fs_type, flags, dev_name, data), path)
-
-
-def _do_remount(path: Path, flags: int, data: Any) -> None:
-    mnt = path.mnt
-    if path.dentry is not mnt.mnt_root:
-        raise EINVAL()
-    sb = mnt.mnt_sb
-    with sb.s_umount:
-        do_remount_sb(sb, flags & ~_PER_MOUNT, data, False)
-    with mounts().mount_lock:
-        for ms, bit in _FLAGS.items():
-            mnt.mnt_flags = mnt.mnt_flags | bit if flags & ms else mnt.mnt_flags & ~bit
-
-
-# -- unmounting ------------------------------------------------------------------------------------
-
-
-def do_umount(mnt: Mount, flags: int = 0) -> None:
-    """Sleeps.  umount(2): take ``mnt`` out of the tree; the caller has a reference on it, and puts
-    that afterwards.
-
-    Args:
-        flags: MNT_DETACH: although it is in use, which goes on until its users are done.
-            MNT_FORCE: tell the filesystem first (``umount_begin``).
-
-    Raises:
-        OSError: EBUSY (in use, or something is mounted inside), EINVAL (it is in no tree).
-
-    Source: ``do_umount``.
-    """
-    world = mounts()
-    sb = mnt.mnt_sb
-    if flags & MNT_FORCE:
-        sb.s_op.umount_begin(sb)
-    process = K.cur.process
-    if process is not None and process.root.mnt is mnt and not flags & MNT_DETACH:
-        with sb.s_umount:  # one's own root cannot go: it becomes read-only instead
-            if not sb.s_flags & MS_RDONLY:
-                do_remount_sb(sb, MS_RDONLY, None, False)
-        return
-    world.namespace_sem.down_write()
-    world.mount_lock.write_lock()
-    busy = not flags & MNT_DETACH and (bool(mnt.mnt_mounts) or mnt.mnt_count > 2)
-    known = mnt.mnt_ns is not None
-    if known and not busy:
-        _umount_tree(world, mnt, 0 if flags & MNT_DETACH else MNT_SYNC_UMOUNT)
-    world.mount_lock.write_unlock()
-    namespace_unlock(world)
-    if not known:
-        raise EINVAL()
-    if busy:
-        raise EBUSY()
-
-
-def _umount_tree(world: Mounts, mnt: Mount, how: int) -> None:
-    """Never sleeps.  Take a mount and all below it out of the tree.  The caller holds namespace_sem
-    and mount_lock.
-    """
-    for gone in list(_subtree(mnt)):
+    for gone in reversed(list(mnt_subtree(mnt))):
         gone.mnt_flags |= MNT_UMOUNT | how
-        assert gone.mnt_ns is not None
-        del gone.mnt_ns.mounts[gone]
-        if gone.mnt_ns.root is gone:
-            world.ns = None
-        gone.mnt_ns = None
-        parent, mountpoint = gone.mnt_parent, gone.mnt_mountpoint
-        if parent is gone:
-            world.unmounted.append((gone, None))
-            continue
-        stack = world.mount_hashtable[parent, mountpoint]
-        stack.remove(gone)
-        if not stack:
-            del world.mount_hashtable[parent, mountpoint]
-        del parent.mnt_mounts[gone]
-        parent.mnt_count -= 1  # not the last: the tree's own is given back later
-        note_ref(parent, -1, "umount of a child")
-        gone.mnt_parent = gone
-        gone.mnt_mountpoint = gone.mnt_root
-        _put_mountpoint(world, mountpoint)
+        if gone.mnt_expire is not None:
+            del gone.mnt_expire[gone]
+            gone.mnt_expire = None
+        _leave_namespace(world, gone)
+        mountpoint = detach_mnt(world, gone) if mnt_has_parent(gone) else None
         world.unmounted.append((gone, mountpoint))
 
 
+def _leave_namespace(world: Mounts, mnt: Mount) -> None:
+    ns, mnt.mnt_ns = mnt.mnt_ns, None
+    if ns is None:
+        return  # a copy that was never committed
+    del ns.mounts[mnt]
+    if ns is world.ns and ns.root is mnt:
+        world.ns = None
+
+
 def detach_mounts(dentry: Dentry) -> None:
-    """Sleeps.  Unmount whatever is mounted on a name that is going away.  Takes ``namespace_sem``,
-    if there is any.
+    """Sleeps.  Unmount whatever is mounted on a name that is going away, whoever sees it.  Takes
+    ``namespace_sem``, if there is any.
     """
     if not dentry.d_flags & DCACHE_MOUNTED:
         return
     world = mounts()
     world.namespace_sem.down_write()
     with world.mount_lock:
-        for mnt in list(world.ns.mounts if world.ns is not None else ()):
-            if mnt.mnt_mountpoint is dentry and _has_parent(mnt):
-                _umount_tree(world, mnt, 0)
+        found = [stack for (_, at), stack in world.mount_hashtable.items() if at is dentry]
+        for mnt in [mnt for stack in found for mnt in stack]:
+            umount_tree(world, mnt, 0)
     namespace_unlock(world)
-
-
-def kern_unmount(mnt: Mount) -> None:
-    """Sleeps.  Let go of a mount that is in no tree, or of the root of the tree once nobody uses
-    it.
-    """
-    if mnt.mnt_ns is not None:
-        mntget(mnt)
-        try:
-            do_umount(mnt, 0)
-        finally:
-            mntput(mnt)
-    else:
-        mntput(mnt)
 
 
 # -- names of places -------------------------------------------------------------------------------

@@ -44,13 +44,15 @@ from vfsim.fs.cred import (
     current_cred,
     user_cred,
 )
-from vfsim.fs.mount import Path, path_get, path_put
+from vfsim.fs.mount import Path, mounts, path_get, path_put
+from vfsim.fs.namespace import put_mnt_ns
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vfsim.fs.fdtable import FdTable
+    from vfsim.fs.mount import MountNamespace
     from vfsim.fs.namei import Nameidata
 
 
@@ -62,13 +64,23 @@ class Process:
         name: for people.
         cred: replaced as a whole, never changed.
         umask: permission bits that creation leaves out.
-        root, cwd: paths it holds references on.
+        root, cwd: paths it holds references on.  mnt_ns: the tree of mounts that it sees.
         files: the descriptor table, possibly shared with threads.
         nameidata: the path walk that it is in, the innermost one; None outside.
         task_work: what to do before the task returns to user mode (Linux's task_work list).
     """
 
-    __slots__ = ("cred", "cwd", "files", "name", "nameidata", "root", "task_work", "umask")
+    __slots__ = (
+        "cred",
+        "cwd",
+        "files",
+        "mnt_ns",
+        "name",
+        "nameidata",
+        "root",
+        "task_work",
+        "umask",
+    )
 
     def __init__(
         self,
@@ -79,6 +91,7 @@ class Process:
         cred: Cred = ROOT_CRED,
         cwd: Path | None = None,
         umask: int = 0o022,
+        mnt_ns: MountNamespace | None = None,
     ) -> None:
         self.name = name
         self.cred = cred
@@ -88,22 +101,27 @@ class Process:
         self.files = files
         self.nameidata: Nameidata | None = None
         self.task_work: list[tuple[Callable[..., Any], Any]] = []
+        self.mnt_ns = mnt_ns if mnt_ns is not None else mounts().ns
         path_get(self.root)
         path_get(self.cwd)
+        if self.mnt_ns is not None:
+            self.mnt_ns.count += 1
 
     def fork(self, name: str) -> Process:
         """Sleeps.  A child with the same rights and places and its own table of the same open
         files.
         """
-        return Process(
-            self.root, self.files.copy(), name=name, cred=self.cred, cwd=self.cwd, umask=self.umask
-        )
+        return self._like(name, self.files.copy())
 
     def thread(self, name: str) -> Process:
         """Sleeps.  The same with a *shared* descriptor table (``CLONE_FILES``)."""
+        return self._like(name, self.files.share())
+
+    def _like(self, name: str, files: FdTable) -> Process:
         return Process(
-            self.root, self.files.share(), name=name, cred=self.cred, cwd=self.cwd, umask=self.umask
-        )
+            self.root, files, name=name, cred=self.cred, cwd=self.cwd, umask=self.umask,
+            mnt_ns=self.mnt_ns,
+        )  # fmt: skip
 
     def set_cwd(self, path: Path) -> None:
         """Sleeps.  Move the working directory; takes a reference on ``path`` (Linux:
@@ -127,6 +145,7 @@ class Process:
         self.run_task_work()
         path_put(self.cwd)
         path_put(self.root)
+        put_mnt_ns(self.mnt_ns)
 
     def run_task_work(self) -> None:
         """Sleeps.  Do what was put off until no lock is held (Linux: ``task_work_run``)."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from vfsim.checks.rules import rule
 
-_NAMESPACE = ("create", "lookup", "link", "unlink", "symlink", "mkdir", "rmdir", "mknod", "rename")
+_CHANGES = ("create", "link", "unlink", "symlink", "mkdir", "rmdir", "mknod", "rename")
 _CREATES = ("create", "link", "symlink", "mkdir", "mknod", "rename", "atomic_open")
 
 
@@ -118,8 +118,8 @@ rule(
     "P16",
     "kill_sb shuts the superblock down, unlocks it and drops its reference.",
     "file_system_type.kill_sb",
-    why="at exit s_umount is not held and the superblock has no root any more; the last reference "
-    "is dropped by the caller, as in the code",
+    why="at exit s_umount is not held, the superblock has no root and is off the list of its type, "
+    "and put_super has run; the last reference is dropped by the caller, as in the code",
 )
 
 # -- file locks ------------------------------------------------------------------------------------
@@ -257,20 +257,24 @@ rule(
 rule(
     "E6",
     "Whoever changes the filesystem holds the write level against freezing, taken before i_rwsem.",
-    *_of("inode_operations", *_NAMESPACE, "setattr"),
-    why="looked at once freezing exists",
+    *_of("inode_operations", *_CHANGES, "setattr", "tmpfile"),
+    "xattr_handler.set",
+    *_of("file_operations", "write", "write_iter", "fallocate"),
+    why="the task's held stack: the level is on it, and below the i_rwsem; for files, if they are "
+    "regular",
 )
 rule(
     "E8",
     "Freezing goes through its levels in order; freeze_fs and unfreeze_fs see the right one.",
     *_of("super_operations", "freeze_fs", "unfreeze_fs"),
-    why="looked at once freezing exists",
+    why="all levels are held exclusive by the task, and s_writers.frozen says FS or COMPLETE; that "
+    "s_umount is not held while the write level drains is a matter of lock order",
 )
 rule(
     "E9",
     "No page is dirty when freeze_fs is called, and none becomes dirty until the thaw.",
-    "super_operations.freeze_fs",
-    why="looked at once freezing exists",
+    *_of("super_operations", "freeze_fs", "unfreeze_fs"),
+    why="no mapping has a dirty tag at entry and exit of freeze_fs and at entry of unfreeze_fs",
 )
 rule(
     "E10",

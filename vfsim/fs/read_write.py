@@ -28,7 +28,7 @@ from vfsim.fs.file import (
 )
 from vfsim.fs.inode import S_DEAD
 from vfsim.fs.operations import FileOperations
-from vfsim.fs.super import sb_end_write, sb_start_write
+from vfsim.fs.writers import sb_end_write, sb_start_write
 from vfsim.mm.bdi import write_times_now
 from vfsim.sim.errors import (
     EBADF,

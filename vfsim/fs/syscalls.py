@@ -34,28 +34,25 @@ from vfsim.fs.attr import (
     vfs_getattr,
     vfs_truncate,
 )
-from vfsim.fs.dcache import d_unlinked
+from vfsim.fs.dcache import d_unlinked, dput
 from vfsim.fs.fdtable import fdget, fdget_pos, fdget_raw, fdput, fdput_pos, filp_close
 from vfsim.fs.fiemap import FIEMAP_MAX_OFFSET, FiemapExtentInfo, do_fiemap
 from vfsim.fs.file import FMODE_PATH, FMODE_PREAD, FMODE_PWRITE, FMODE_WRITE, O_NOATIME
 from vfsim.fs.inode import S_APPEND
+from vfsim.fs.ioctl import do_vfs_ioctl
 from vfsim.fs.lookup import LOOKUP_DIRECTORY, LOOKUP_FOLLOW
 from vfsim.fs.mount import (
-    MNT_DETACH,
-    MNT_FORCE,
-    UMOUNT_NOFOLLOW,
-    Mount,
     Path,
+    check_mnt,
     d_path,
-    do_mount,
-    do_umount,
     mnt_drop_write,
     mnt_is_readonly,
     mnt_want_write,
-    mounts,
+    mntput_no_expire,
     path_put,
 )
 from vfsim.fs.namei import user_path
+from vfsim.fs.namespace import copy_mnt_ns, do_mount
 from vfsim.fs.open import do_filp_open
 from vfsim.fs.operations import FileOperations, InodeOperations
 from vfsim.fs.permission import (
@@ -66,6 +63,7 @@ from vfsim.fs.permission import (
     inode_owner_or_capable,
     inode_permission,
 )
+from vfsim.fs.proc_namespace import read_mounts
 from vfsim.fs.process import (
     ALL_CAPS,
     CAP_SYS_ADMIN,
@@ -81,12 +79,12 @@ from vfsim.fs.super import (
     KStatfs,
     drop_super,
     iterate_supers,
-    sb_end_write,
-    sb_start_write,
     sync_filesystem,
     sync_one_pass,
     user_get_super,
 )
+from vfsim.fs.umount import MNT_DETACH, MNT_EXPIRE, MNT_FORCE, UMOUNT_NOFOLLOW, do_umount
+from vfsim.fs.writers import sb_end_write, sb_start_write
 from vfsim.fs.xattr import getxattr, listxattr, removexattr, setxattr
 from vfsim.sim.errors import (
     EBADF,
@@ -116,6 +114,7 @@ Buffer = bytes | bytearray | memoryview
 F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL = range(5)
 _PATH_COMMANDS = (F_DUPFD, F_GETFD, F_SETFD, F_GETFL)
 AT_SYMLINK_FOLLOW = 0x400
+CLONE_NEWNS = 0x20000
 _SETFL = os.O_APPEND | os.O_NONBLOCK | getattr(os, "O_DIRECT", 0) | O_NOATIME
 _WHENCE_MAX = 4
 
@@ -831,8 +830,24 @@ class Sys:
             fdput(file, how)
 
     @syscall
-    def mount(self, source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
-        """Sleeps.  Mount a filesystem by the name of its registered type.
+    def ioctl(self, fd: int, cmd: int, arg: Any = None) -> int:
+        """Sleeps.  A command on an open file: FIFREEZE, FITHAW.
+
+        Raises:
+            OSError: EBADF, ENOTTY (no such command), or as `vfsim.fs.ioctl`.
+        """
+        file, how = fdget(fd)
+        try:
+            return do_vfs_ioctl(file, cmd, arg)
+        finally:
+            fdput(file, how)
+
+    @syscall
+    def mount(
+        self, source: str, target: str, fstype: str = "", flags: int = 0, data: str = ""
+    ) -> None:
+        """Sleeps.  Mount a filesystem by the name of its registered type; with MS_REMOUNT, MS_BIND,
+        MS_MOVE do that to mounts that exist.
 
         Raises:
             OSError: EPERM without CAP_SYS_ADMIN, ENODEV (no such type), ENOTDIR, EBUSY, what the
@@ -844,32 +859,42 @@ class Sys:
 
     @syscall
     def umount(self, path: str, flags: int = 0) -> None:
-        """Sleeps.  Unmount what is mounted at ``path``.
+        """Sleeps.  Unmount what is mounted at ``path`` (Linux: ``umount2``).
 
         Raises:
-            OSError: EPERM without CAP_SYS_ADMIN, EINVAL (no mountpoint), EBUSY (in use).
+            OSError: EPERM without CAP_SYS_ADMIN, EINVAL (no mountpoint), as `do_umount`.
         """
-        if flags & ~(MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW):
+        if flags & ~(MNT_FORCE | MNT_DETACH | MNT_EXPIRE | UMOUNT_NOFOLLOW):
             raise EINVAL()
         if not capable(CAP_SYS_ADMIN):
             raise EPERM()
         found = user_path(path, 0 if flags & UMOUNT_NOFOLLOW else LOOKUP_FOLLOW)
         try:
-            if found.dentry is not found.mnt.mnt_root or found.mnt.mnt_ns is None:
+            if found.dentry is not found.mnt.mnt_root or not check_mnt(found.mnt):
                 raise EINVAL()
             do_umount(found.mnt, flags)
         finally:
-            path_put(found)
+            dput(found.dentry)
+            mntput_no_expire(found.mnt)  # it is no use of the mount that it was asked to go
+
+    @syscall
+    def unshare(self, flags: int) -> None:
+        """Sleeps.  Have something for oneself; of Linux's flags there is CLONE_NEWNS: a copy of the
+        tree of mounts.
+
+        Raises:
+            OSError: EINVAL (another flag), EPERM without CAP_SYS_ADMIN, ENOMEM.
+        """
+        if flags & ~CLONE_NEWNS:
+            raise EINVAL()
+        if flags:
+            if not capable(CAP_SYS_ADMIN):
+                raise EPERM()
+            copy_mnt_ns(current_process())
 
     def mounts(self) -> list[str]:
-        """Sleeps.  What is mounted: device, place, type and options.
-
-        Not a system call of its own: what /proc/mounts shows, read with ``namespace_sem`` held.
-        """
-        root = current_process().root
-        world = mounts()
-        with world.namespace_sem.shared():
-            return [_mount_line(mnt, root) for mnt in (world.ns.mounts if world.ns else ())]
+        """Sleeps.  The lines of /proc/mounts; see `vfsim.fs.proc_namespace`."""
+        return read_mounts()
 
     # -- tasks -----------------------------------------------------------------------------------
 
@@ -933,14 +958,6 @@ def _statfs(dentry: Dentry) -> KStatfs:
     if not found.f_frsize:
         found.f_frsize = found.f_bsize
     return found
-
-
-def _mount_line(mnt: Mount, root: Path) -> str:
-    sb = mnt.mnt_sb
-    mode = "ro" if mnt_is_readonly(mnt) else "rw"
-    place = d_path(Path(mnt, mnt.mnt_root), root)
-    options = sb.s_op.show_options(mnt.mnt_root)
-    return f"{mnt.mnt_devname} {place} {sb.s_type.name} {mode}{options}"
 
 
 def _sync_later(sb: SuperBlock) -> None:

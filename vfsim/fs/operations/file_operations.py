@@ -17,12 +17,17 @@ needs, and ``llseek`` must find ``i_rwsem`` free to take.
 
 from __future__ import annotations
 
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vfsim.checks.calls import Call
 from vfsim.checks.contract import Operations
 from vfsim.checks.rules import expects, must_hold, must_hold_shared, must_not_hold, prototype, watch
 from vfsim.fs.operations.bits import FASYNC, S_DEAD
+from vfsim.fs.operations.freeze_rules import (
+    the_write_level_is_held,
+    the_write_level_is_held_for_the_write,
+)
 from vfsim.sim.errors import EINVAL, ENODEV, ENOTDIR, ENOTTY, EOPNOTSUPP, ESPIPE
 
 if TYPE_CHECKING:
@@ -38,6 +43,14 @@ if TYPE_CHECKING:
 
 def the_open_directory_lives(file: File) -> bool:
     return not file.f_inode.i_flags & S_DEAD
+
+
+def a_regular_file(file: File) -> bool:
+    return S_ISREG(file.f_inode.i_mode)
+
+
+def into_a_regular_file(iocb: Kiocb) -> bool:
+    return S_ISREG(iocb.ki_filp.f_inode.i_mode)
 
 
 # -- what `watch` looks at -------------------------------------------------------------------------
@@ -85,6 +98,7 @@ class FileOperations(Operations):
         raise EINVAL()
 
     @prototype("ssize_t (*write) (struct file *, const char __user *, size_t, loff_t *);")
+    @expects(the_write_level_is_held, when=a_regular_file, rule="E6")
     def write(self, file: File, data: bytes, pos: int) -> int:
         """Sleeps.  Write at ``pos``; returns how many bytes.  Left out: `write_iter`, or EINVAL."""
         raise EINVAL()
@@ -98,6 +112,7 @@ class FileOperations(Operations):
         raise EINVAL()
 
     @prototype("ssize_t (*write_iter) (struct kiocb *, struct iov_iter *);")
+    @expects(the_write_level_is_held_for_the_write, when=into_a_regular_file, rule="E6")
     def write_iter(self, iocb: Kiocb, data: bytes) -> int:
         """Sleeps.  Write at ``iocb.ki_pos``, which moves on; returns how many bytes.
 
@@ -267,6 +282,7 @@ class FileOperations(Operations):
         _never("setlease")
 
     @prototype("long (*fallocate)(struct file *, int, loff_t, loff_t);")
+    @expects(the_write_level_is_held, rule="E6")
     def fallocate(self, file: File, mode: int, offset: int, len: int) -> None:
         """Sleeps.  Reserve, punch or shift a range.  Left out: EOPNOTSUPP."""
         raise EOPNOTSUPP()

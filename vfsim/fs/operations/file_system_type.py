@@ -27,6 +27,7 @@ from vfsim.checks.rules import (
     row,
     watch,
 )
+from vfsim.fs.operations.super_operations import SuperOperations
 from vfsim.fs.refusal import Refusal, checked
 from vfsim.sim.errors import ENODEV
 
@@ -50,12 +51,22 @@ def returns_a_root(call: Call) -> Iterator[None]:
 
 
 def shuts_down(call: Call, sb: SuperBlock) -> Iterator[None]:
-    """P16: nothing of the superblock is left in use."""
-    before = sb.s_root is not None
+    """P16: nobody finds the superblock any more, and nothing of it is left in use."""
+    from vfsim.fs.superblock import is_listed
+
+    mounted = sb.s_root is not None
+    plain = SuperOperations.put_super
+    put = not mounted or getattr(type(sb.s_op), "put_super", plain) is plain
+
+    def noted(which: SuperBlock) -> None:
+        nonlocal put
+        put = put or which is sb
+
+    call.listeners["put_super"] = noted
     yield
     call.check(
         "P16",
-        sb.s_root is None or not before,
+        put and not is_listed(sb) and (not mounted or sb.s_root is None),
         "returned before the superblock was shut down",
         "generic_shutdown_super(), or a helper that calls it, ends a superblock",
     )

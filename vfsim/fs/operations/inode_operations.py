@@ -56,6 +56,11 @@ from vfsim.checks.rules import (
 )
 from vfsim.fs.operations.bits import MAY_NOT_BLOCK, RENAME_EXCHANGE, S_DEAD
 from vfsim.fs.operations.dentry_operations import positive
+from vfsim.fs.operations.freeze_rules import (
+    the_write_level_is_held_outside_of_the_directories,
+    the_write_level_is_held_outside_of_the_directory,
+    the_write_level_is_held_outside_of_the_inode,
+)
 from vfsim.sim.errors import EACCES, EINVAL, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM
 from vfsim.sim.state import K
 
@@ -156,6 +161,7 @@ class InodeOperations(Operations):
     @prototype("int (*create) (struct inode *,struct dentry *,umode_t, bool);")
     @row("yes")
     @expects(the_directory_lives, rule="E5")
+    @expects(the_write_level_is_held_outside_of_the_directory, rule="E6")
     def create(self, dir: Inode, dentry: Dentry, mode: int, excl: bool) -> None:
         """Sleeps.  Give the negative ``dentry`` a new regular file: ``d_instantiate`` it.
 
@@ -168,6 +174,7 @@ class InodeOperations(Operations):
     @prototype("int (*link) (struct dentry *,struct inode *,struct dentry *);")
     @row("yes (both)", held=("dir.i_rwsem", "old_dentry.d_inode.i_rwsem"))
     @expects(the_directory_lives, rule="E5")
+    @expects(the_write_level_is_held_outside_of_the_directory, rule="E6")
     def link(self, old_dentry: Dentry, dir: Inode, dentry: Dentry) -> None:
         """Sleeps.  Make ``dentry`` another name of ``old_dentry``'s inode: one link more, one
         reference more.
@@ -179,6 +186,7 @@ class InodeOperations(Operations):
     @prototype("int (*mknod) (struct inode *,struct dentry *,umode_t,dev_t);")
     @row("yes")
     @expects(the_directory_lives, rule="E5")
+    @expects(the_write_level_is_held_outside_of_the_directory, rule="E6")
     def mknod(self, dir: Inode, dentry: Dentry, mode: int, dev: int) -> None:
         """Sleeps.  Give the negative ``dentry`` a device node, pipe, socket or regular file.
 
@@ -189,6 +197,7 @@ class InodeOperations(Operations):
     @prototype("int (*symlink) (struct inode *,struct dentry *,const char *);")
     @row("yes")
     @expects(the_directory_lives, rule="E5")
+    @expects(the_write_level_is_held_outside_of_the_directory, rule="E6")
     def symlink(self, dir: Inode, dentry: Dentry, symname: str) -> None:
         """Sleeps.  Give the negative ``dentry`` a symlink to ``symname``.  Left out: EPERM."""
         raise EPERM()
@@ -196,6 +205,7 @@ class InodeOperations(Operations):
     @prototype("int (*mkdir) (struct inode *,struct dentry *,umode_t);")
     @row("yes")
     @expects(the_directory_lives, rule="E5")
+    @expects(the_write_level_is_held_outside_of_the_directory, rule="E6")
     def mkdir(self, dir: Inode, dentry: Dentry, mode: int) -> None:
         """Sleeps.  Give the negative ``dentry`` a new directory; ``dir`` gains a link for its "..".
 
@@ -209,6 +219,7 @@ class InodeOperations(Operations):
         held=("dir.i_rwsem", when(positive, "dentry.d_inode.i_rwsem", rule="P3")),
         means="the caller holds dir.i_rwsem and dentry.d_inode.i_rwsem exclusive",
     )
+    @expects(the_write_level_is_held_outside_of_the_directory, rule="E6")
     def unlink(self, dir: Inode, dentry: Dentry) -> None:
         """Sleeps.  Take the name out of ``dir``: one link less.  The inode lives on while it is
         open.
@@ -223,6 +234,7 @@ class InodeOperations(Operations):
         held=("dir.i_rwsem", when(positive, "dentry.d_inode.i_rwsem", rule="P3")),
         means="the caller holds dir.i_rwsem and dentry.d_inode.i_rwsem exclusive",
     )
+    @expects(the_write_level_is_held_outside_of_the_directory, rule="E6")
     def rmdir(self, dir: Inode, dentry: Dentry) -> None:
         """Sleeps.  Remove the directory, which must be empty (else ENOTEMPTY): its links and
         ``dir``'s one for "..".
@@ -249,6 +261,7 @@ class InodeOperations(Operations):
     )
     @must_hold("old_dir.i_sb.s_vfs_rename_mutex", when=crosses_directories, rule="P4")
     @expects(the_new_directory_lives, rule="E5")
+    @expects(the_write_level_is_held_outside_of_the_directories, rule="E6")
     def rename(
         self, old_dir: Inode, old_dentry: Dentry, new_dir: Inode, new_dentry: Dentry, flags: int
     ) -> None:
@@ -290,6 +303,7 @@ class InodeOperations(Operations):
 
     @prototype("int (*setattr) (struct dentry *, struct iattr *);")
     @row("yes")
+    @expects(the_write_level_is_held_outside_of_the_inode, rule="E6")
     def setattr(self, dentry: Dentry, attr: IAttr) -> None:
         """Sleeps.  Change mode, owner, size or times as ``attr`` says (start with
         ``setattr_prepare``).
@@ -380,6 +394,7 @@ class InodeOperations(Operations):
         means="the caller holds dir.i_rwsem: exclusive with O_CREAT, else at least shared",
     )
     @expects(the_directory_lives, rule="E5")
+    @expects(the_write_level_is_held_outside_of_the_directory, when=creating, rule="E6")
     def atomic_open(
         self, dir: Inode, dentry: Dentry, file: File, open_flag: int, create_mode: int
     ) -> Any:
@@ -391,6 +406,7 @@ class InodeOperations(Operations):
 
     @prototype("int (*tmpfile) (struct inode *, struct dentry *, umode_t);")
     @row("no")
+    @expects(the_write_level_is_held_outside_of_the_directory, rule="E6")
     def tmpfile(self, dir: Inode, dentry: Dentry, mode: int) -> None:
         """Sleeps.  Give ``dentry`` a new file without a name in ``dir`` (O_TMPFILE).
 

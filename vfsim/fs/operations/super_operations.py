@@ -49,6 +49,12 @@ from vfsim.checks.rules import (
     watch,
 )
 from vfsim.fs.operations.bits import I_CLEAR, I_FREEING, I_NEW, I_SYNC
+from vfsim.fs.operations.freeze_rules import (
+    all_levels_are_shut_and_the_freeze_is_complete,
+    all_levels_are_shut_and_the_internal_one_last,
+    finds_nothing_dirty,
+    nothing_got_dirty,
+)
 from vfsim.sim.context import held_entries
 from vfsim.sim.errors import EINVAL, ENOSYS
 from vfsim.sim.shared import accesses_for_its_caller
@@ -251,14 +257,18 @@ class SuperOperations(Operations):
 
     @prototype("int (*freeze_fs) (struct super_block *);")
     @row("write")
+    @expects(all_levels_are_shut_and_the_internal_one_last, rule="E8")
+    @watch(finds_nothing_dirty)
     def freeze_fs(self, sb: SuperBlock) -> None:
         """Sleeps.  Make what is on the medium consistent and leave it so until `unfreeze_fs`.
 
-        Left out: nothing.
+        Left out: ioctl(FIFREEZE) is refused, EOPNOTSUPP; by device it can be frozen all the same.
         """
 
     @prototype("int (*unfreeze_fs) (struct super_block *);")
     @row("write")
+    @expects(all_levels_are_shut_and_the_freeze_is_complete, rule="E8")
+    @watch(nothing_got_dirty)
     def unfreeze_fs(self, sb: SuperBlock) -> None:
         """Sleeps.  Go on after `freeze_fs`.  Left out: nothing."""
 
@@ -278,7 +288,11 @@ class SuperOperations(Operations):
     @prototype("int (*remount_fs) (struct super_block *, int *, char *);")
     @row("write")
     def remount_fs(self, sb: SuperBlock, flags: int, data: str) -> int:
-        """Sleeps.  Change mount options; returns the flags to have.  Left out: as asked."""
+        """Sleeps.  Change mount options; returns the flags to have.  Who may have something dirty
+        calls ``sync_filesystem`` first.
+
+        Left out: as asked.
+        """
         return flags
 
     @prototype("void (*umount_begin) (struct super_block *);")

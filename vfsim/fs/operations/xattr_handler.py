@@ -19,7 +19,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from vfsim.checks.contract import Operations
-from vfsim.checks.rules import Lock, prototype, row
+from vfsim.checks.rules import Lock, expects, prototype, row
+from vfsim.fs.operations.freeze_rules import (
+    the_write_level_is_held_outside_of_the_inode,
+)
 from vfsim.sim.errors import EOPNOTSUPP
 
 if TYPE_CHECKING:
@@ -68,6 +71,7 @@ class XattrHandler(Operations):
         "*inode, const char *name, const void *buffer, size_t size, int flags);"
     )
     @row("yes")
+    @expects(the_write_level_is_held_outside_of_the_inode, rule="E6")
     def set(self, dentry: Dentry, inode: Inode, name: str, value: bytes | None, flags: int) -> None:
         """Sleeps.  Set the attribute; ``value`` None removes it.  ``flags``: XATTR_CREATE,
         XATTR_REPLACE.

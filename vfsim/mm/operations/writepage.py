@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfsim.block.buffer import BufferHead
 from vfsim.checks.calls import Call
+from vfsim.checks.lifetime import is_freed
 from vfsim.checks.obligations import owe
 from vfsim.mm.operations.bits import AOP_WRITEPAGE_ACTIVATE, DIRTY_TAG, PAGE_SHIFT, WB_SYNC_NONE
 from vfsim.sim.shared import accesses_for_its_caller
@@ -150,7 +151,8 @@ def counts_what_it_writes(
         call.check("P37", counted >= len(started), text)
     if call.error is None and dirty:
         tried = len(started) + wbc.pages_skipped - skipped
-        left = [p for p, n in dirty if p.mapping is mapping and p.dirty and p.started == n]
+        there = [(p, n) for p, n in dirty if not is_freed(p) and p.mapping is mapping]
+        left = [p for p, n in there if p.dirty and p.started == n]
         text = f"started I/O on {len(started)} of {len(dirty)} dirty pages; wanted were {before}"
         call.advise("P36", tried >= min(before, len(dirty)) or not left, text)
         if len(dirty) > _CLOSE * before:
@@ -182,7 +184,8 @@ def writes_all_for_sync(call: Call, mapping: AddressSpace, wbc: WritebackControl
     dirty = _to_be_written(mapping, wbc)
     yield
     if call.error is None:
-        left = [p for p, n in dirty if p.mapping is mapping and p.dirty and p.started == n]
+        there = [(p, n) for p, n in dirty if not is_freed(p) and p.mapping is mapping]
+        left = [p for p, n in there if p.dirty and p.started == n]
         call.check("P39", not left, f"left {left[:1]} unwritten, which was dirty, in sync mode")
 
 

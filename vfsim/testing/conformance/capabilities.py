@@ -19,6 +19,7 @@ fsync                  read or read_iter, ``write`` likewise)
 iterate llseek_dir     the method of a directory's ``file_operations``: ``iterate``, ``llseek``,
 fsync_dir              ``fsync``
 statfs                 the method of ``super_operations``
+freeze                 likewise ``freeze_fs``: it can be frozen
 nested                 directories can be made inside directories made
 dir_nlink              a directory has 2 links plus its subdirectories (else always 1, as on some)
 dir_times              changing a directory changes its mtime and ctime
@@ -55,7 +56,9 @@ DIRECTORY_METHODS = (
 )  # fmt: skip
 FILE_METHODS = ("read", "write", "llseek", "fsync")
 DIRECTORY_FILE_METHODS = ("iterate", "llseek_dir", "fsync_dir")
-METHODS = frozenset((*DIRECTORY_METHODS, *FILE_METHODS, *DIRECTORY_FILE_METHODS, "statfs"))
+METHODS = frozenset(
+    (*DIRECTORY_METHODS, *FILE_METHODS, *DIRECTORY_FILE_METHODS, "statfs", "freeze")
+)
 FACTS = frozenset(
     (
         "nested", "dir_nlink", "dir_times", "file_times", "owners", "atime", "xattrs", "acls",

@@ -175,7 +175,9 @@ def _directory(root: Inode) -> set[str]:
 
 
 def _superblock(root: Inode) -> set[str]:
-    return {"statfs"} if _overrides(root.i_sb.s_op, SuperOperations, ("statfs",)) else set()
+    methods = {"statfs": "statfs", "freeze": "freeze_fs"}
+    op = root.i_sb.s_op
+    return {word for word, name in methods.items() if _overrides(op, SuperOperations, (name,))}
 
 
 def _file(sys: SystemCalls) -> set[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from vfsim.testing.scenarios import files, names
+from vfsim.testing.scenarios import files, names, whole
 from vfsim.testing.scenarios.base import LibraryScenario
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def _all() -> tuple[type[LibraryScenario], ...]:
     groups = (
         names.pairs, names.inside, names.apart, names.triples, names.flags, names.across,
         files.writing, files.truncating, files.reading, files.syncing, files.nameless,
+        whole.freezing, whole.remounting, whole.binding,
     )  # fmt: skip
     found = tuple(scenario for group in groups for scenario in group())
     assert len({s.__name__ for s in found}) == len(found), "two scenarios have one name"

@@ -23,6 +23,9 @@ W3 *link finds its file before it locks.*  If the name is given to another file 
    very file found gets the new name, link says EEXIST although there was never a moment with both
    names (`Weak.overtaken`).
 
+W4 *a remount counts writers.*  Whoever is in the middle of a change makes a remount to read-only
+   say EBUSY, although no order of whole calls has anybody there (`Weak.busy`).
+
 If the kernel finds fault with one of the orders (a broken rule), nobody knows what that order
 should have given: there is no oracle then, and every outcome passes; the fault is reported instead.
 """
@@ -57,22 +60,35 @@ _CIRCLES = ("EINVAL", "ENOTEMPTY")
 class Weak:
     """Where a scenario is given the room that Linux takes.
 
-    Attributes: zeros: a truncation is among the tasks: a racing read may see zeroes (W1). circles:
-    directories that are parents of other calls are moved (W2). overtaken: the number of a task
-    that links what another task renames, and what it may then say (W3).
+    Attributes:
+        zeros: a truncation is among the tasks: a racing read may see zeroes (W1).
+        circles: directories that are parents of other calls are moved (W2).
+        overtaken: the number of a task that links what another task renames, and what it may then
+            say (W3).
+        busy: the number of a task that makes the filesystem read-only (W4).
     """
 
     zeros: bool = False
     circles: bool = False
     overtaken: tuple[int, str] | None = None
+    busy: int | None = None
 
     def without(self, number: int) -> Weak:
         """The same when one of the tasks is left out."""
-        if self.overtaken is None:
-            return self
-        task, answer = self.overtaken
-        left = None if task == number else (task - (task > number), answer)
-        return attrs.evolve(self, overtaken=left)
+        overtaken, busy = self.overtaken, self.busy
+        if overtaken is not None:
+            task, answer = overtaken
+            overtaken = None if task == number else (task - (task > number), answer)
+        if busy is not None:
+            busy = None if busy == number else busy - (busy > number)
+        return attrs.evolve(self, overtaken=overtaken, busy=busy)
+
+    def idle(self) -> Iterator[tuple[int, str]]:
+        """The tasks that may have done nothing, each with what it says then."""
+        if self.overtaken is not None:
+            yield self.overtaken
+        if self.busy is not None:
+            yield self.busy, "EBUSY"
 
 
 @attrs.frozen
@@ -271,8 +287,8 @@ def legal_outcomes(
         if outcome is None:
             return []
         found[outcome] = None
-    if weak.overtaken is not None:
-        for outcome in _without(mount, setup, actors, *weak.overtaken, names):
+    for number, answer in weak.idle():
+        for outcome in _without(mount, setup, actors, number, answer, names):
             found[outcome] = None
     return list(found)
 
@@ -285,7 +301,7 @@ def _without(
     answer: str,
     names: Sequence[str],
 ) -> Iterator[Outcome]:
-    """The outcomes in which one task did nothing and gave that answer (W3)."""
+    """The outcomes in which one task did nothing and gave that answer (W3, W4)."""
     others = [actor for i, actor in enumerate(actors) if i != number]
     for order in orders([len(actor.steps) for actor in others]):
         outcome = _try_order(mount, setup, others, order, names)

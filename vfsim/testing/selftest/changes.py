@@ -57,7 +57,7 @@ class Call:
         root, *steps = path.split(".")
         found = self._args[root]
         for step in steps:
-            found = getattr(found, step)
+            found = found[int(step)] if step.isdigit() else getattr(found, step)
         return found
 
 

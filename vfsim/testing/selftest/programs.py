@@ -30,10 +30,12 @@ from vfsim.fs.directory import RENAME_EXCHANGE, RENAME_WHITEOUT
 from vfsim.fs.fdtable import fdget, fdput
 from vfsim.fs.fiemap import FIEMAP_FLAG_SYNC
 from vfsim.fs.file import O_TMPFILE
-from vfsim.fs.mount import MNT_FORCE, Path, d_path
+from vfsim.fs.ioctl import FIFREEZE, FITHAW
+from vfsim.fs.mount import Path, d_path
 from vfsim.fs.process import current_process
 from vfsim.fs.super import MS_REMOUNT
 from vfsim.fs.syscalls import F_SETFL
+from vfsim.fs.umount import MNT_FORCE
 from vfsim.mm.dirty import set_page_dirty
 from vfsim.mm.mapping import find_get_page
 from vfsim.mm.page import put_page
@@ -384,6 +386,15 @@ def force_umount(sys: Sys) -> None:
         sys.umount("/", MNT_FORCE)
     except OSError:
         pass
+
+
+def freeze(sys: Sys) -> None:
+    """A file is written, the filesystem is frozen and thawed."""
+    fd = sys.open("/f", _NEW, 0o644)
+    sys.write(fd, b"abc")
+    sys.ioctl(fd, FIFREEZE)
+    sys.ioctl(fd, FITHAW)
+    sys.close(fd)
 
 
 def show_mounts(sys: Sys) -> None:

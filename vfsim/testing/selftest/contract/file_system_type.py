@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vfsim.filesystems.libfs import SimpleSuperOperations
 from vfsim.fs.dentry import dput
 from vfsim.fs.super import deactivate_locked_super, supers
 from vfsim.sim.errors import EINVAL
@@ -36,6 +37,8 @@ def mutants() -> Iterator[Mutant]:
     yield kill_sb.caller("P15", "is called with s_umount shared", _shared, "shared")
     yield kill_sb.filesystem("P16", "leaves s_umount locked", _keeps_s_umount)
     yield kill_sb.filesystem("P16", "shuts nothing down", _only_unlocks, "shutdown")
+    yield kill_sb.filesystem("P16", "forgets put_super()", _forgets_put_super, "put_super")
+    yield kill_sb.filesystem("P16", "leaves it where mounts find it", _stays_listed, "list")
 
 
 def _forgets_to_return(call: Call) -> None:
@@ -70,3 +73,16 @@ def _only_unlocks(call: Call) -> None:
     with supers().sb_lock:
         supers().fs_supers[type(call.sb.s_type)].pop(call.sb, None)
     call.sb.s_umount.up_write()
+
+
+def _forgets_put_super(call: Call) -> None:
+    sb = call.sb
+    sb.s_op, its_own = SimpleSuperOperations(), sb.s_op
+    call.go()
+    sb.s_op = its_own
+
+
+def _stays_listed(call: Call) -> None:
+    call.go()
+    with supers().sb_lock:
+        supers().fs_supers[type(call.sb.s_type)][call.sb] = None

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from vfsim.filesystems.ramfs import RamFS
 from vfsim.filesystems.wholefs import WholeDirectory, WholeNames
 from vfsim.fs.dcache import DCACHE_MANAGE_TRANSIT, DCACHE_NEED_AUTOMOUNT
-from vfsim.fs.mount import mntget, vfs_kern_mount
+from vfsim.fs.mount import mntget
+from vfsim.fs.namespace import vfs_kern_mount
 from vfsim.sim.errors import ECHILD
 from vfsim.testing.selftest.mutants import Ground
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 NOT_CALLED = {
     "super_operations": {
-        "freeze_fs unfreeze_fs": "no freezing",
         "quota_read quota_write": "no quota",
         "bdev_try_to_free_page": "devices have no pages",
     },
@@ -61,7 +60,6 @@ NOT_CALLED = {
 """Methods without a caller: what the kernel does not have yet."""
 
 NOT_BUILT = {
-    "E6": "no freezing",
     "E22": "no delegations",
     "E26": "no reclaim",
 }
