@@ -15,10 +15,10 @@ from vfsim.filesystems.ramfs import RamFS
 from vfsim.fs.dcache import Dentry, dget_parent, dput
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.lookup import LOOKUP_RCU
-from vfsim.fs.mount import MNT_DETACH
 from vfsim.fs.operations import DentryOperations, FileSystemType
 from vfsim.fs.super import SuperBlock
 from vfsim.fs.syscalls import Sys
+from vfsim.fs.umount import MNT_DETACH
 from vfsim.testing.selftest.mutants import patched
 
 Patches = Mapping[str, Callable[..., Any]]
