@@ -98,8 +98,8 @@ from vfsim.fs.dentry import (
     is_root,
 )
 from vfsim.fs.inode import iput
-from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.sim.errors import ELOOP
+from vfsim.sim.scheduler import cpu_relax
 
 if TYPE_CHECKING:
     from vfsim.fs.inode import Inode
@@ -289,11 +289,8 @@ def d_delete(dentry: Dentry) -> None:
             dentry.d_flags &= ~DCACHE_CANT_MOUNT
             dentry_unlink_inode(dentry, inode)
             return
-        rcu_read_lock()  # our dentry keeps the inode, and only we can take that away
         lock.unlock()
-        inode.i_lock.lock()
-        inode.i_lock.unlock()
-        rcu_read_unlock()
+        cpu_relax()
 
 
 __all__ = [
