@@ -42,6 +42,7 @@ from vfsim.fs.dentry import (
     parent_once,
 )
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
+from vfsim.mm.list_lru import LRU_REMOVED, LRU_ROTATE, LRU_SKIP, list_lru_walk
 from vfsim.sim.scheduler import cond_resched, cpu_relax
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
 
 D_WALK_CONTINUE, D_WALK_QUIT, D_WALK_NORETRY, D_WALK_SKIP = range(4)
 """What a walk shall do next: go on, stop, go on but never start over, or leave out the children."""
+
+BATCH = 1024
+"""How many dentries `shrink_dcache_sb` takes at a time."""
 
 
 def d_walk(
@@ -363,8 +367,8 @@ def shrink_dcache_for_umount(sb: SuperBlock) -> None:
 
 
 def prune_dcache_sb(sb: SuperBlock, count: int) -> int:
-    """Sleeps.  Throw away up to ``count`` dentries that nobody used lately, oldest first; returns
-    how many were tried.
+    """Sleeps.  Look at ``count`` unused dentries, oldest first, and throw away those that nobody
+    used lately; returns how many have left the LRU.
 
     The caller holds ``s_umount`` at least shared.  A dentry used since the last call gets a second
     chance.
@@ -372,40 +376,45 @@ def prune_dcache_sb(sb: SuperBlock, count: int) -> int:
     """
     victims: list[Dentry] = []
     lru = sb.s_dentry_lru
-    with sb.s_dentry_lru_lock:
-        for dentry in list(lru)[:count]:
-            if (
-                not dentry.d_lock.trylock()
-            ):  # the LRU lock nests inside d_lock: only a try is allowed here
-                continue
-            if dentry.d_lockref.count:
-                del lru[dentry]
-                dentry.d_flags &= ~DCACHE_LRU_LIST
-            elif dentry.d_flags & DCACHE_REFERENCED:
-                dentry.d_flags &= ~DCACHE_REFERENCED
-                lru[dentry] = lru.pop(dentry)
-            else:
-                del lru[dentry]
-                _d_shrink_add(dentry, victims)
-            dentry.d_lock.unlock()
-    freed = len(victims)
+
+    def isolate(dentry: Dentry) -> int:
+        if not dentry.d_lock.trylock():  # the LRU lock nests inside d_lock
+            return LRU_SKIP
+        answer = LRU_REMOVED
+        if dentry.d_lockref.count:
+            del lru[dentry]
+            dentry.d_flags &= ~DCACHE_LRU_LIST
+        elif dentry.d_flags & DCACHE_REFERENCED:
+            dentry.d_flags &= ~DCACHE_REFERENCED
+            answer = LRU_ROTATE
+        else:
+            del lru[dentry]
+            _d_shrink_add(dentry, victims)
+        dentry.d_lock.unlock()
+        return answer
+
+    removed = list_lru_walk(lru, sb.s_dentry_lru_lock, isolate, count)
     shrink_dentry_list(victims)
-    return freed
+    return removed
 
 
 def shrink_dcache_sb(sb: SuperBlock) -> None:
     """Sleeps.  Throw away all unused dentries of a superblock, recently used or not.  Source:
     ``shrink_dcache_sb``.
     """
-    while sb.s_dentry_lru:
+    lru = sb.s_dentry_lru
+    while lru:
         victims: list[Dentry] = []
-        with sb.s_dentry_lru_lock:
-            for dentry in list(sb.s_dentry_lru):
-                if dentry.d_lock.trylock():
-                    del sb.s_dentry_lru[dentry]
-                    dentry.d_flags &= ~DCACHE_LRU_LIST
-                    if not dentry.d_lockref.count:
-                        _d_shrink_add(dentry, victims)
-                    dentry.d_lock.unlock()
+
+        def isolate(dentry: Dentry, victims: list[Dentry] = victims) -> int:
+            if not dentry.d_lock.trylock():
+                return LRU_SKIP
+            del lru[dentry]
+            _d_shrink_add(dentry, victims)
+            dentry.d_lock.unlock()
+            return LRU_REMOVED
+
+        if not list_lru_walk(lru, sb.s_dentry_lru_lock, isolate, BATCH):
+            cpu_relax()  # all of them are locked by others
         shrink_dentry_list(victims)
         cond_resched()

@@ -36,7 +36,8 @@ from vfsim.fs.operations import SuperOperations
 from vfsim.locks.rcu import call_rcu
 from vfsim.locks.spinlock import SpinLock
 from vfsim.locks.waitqueue import WaitQueue
-from vfsim.mm.truncate import truncate_inode_pages
+from vfsim.mm.list_lru import LRU_REMOVED, LRU_RETRY, LRU_ROTATE, LRU_SKIP, list_lru_walk
+from vfsim.mm.truncate import invalidate_mapping_pages, truncate_inode_pages
 from vfsim.mm.writeback import inode_io_list_del, inode_wait_for_writeback
 from vfsim.sim.scheduler import cond_resched, might_sleep
 from vfsim.sim.state import K
@@ -339,29 +340,51 @@ def inode_lru_del(inode: Inode) -> None:
 
 
 def prune_icache_sb(sb: SuperBlock, count: int) -> int:
-    """Sleeps.  Evict up to ``count`` inodes that nobody used lately, oldest first; returns how
-    many.
+    """Sleeps.  Look at ``count`` unused inodes, oldest first, and evict those that nobody used
+    lately; returns how many have left the LRU.
 
     The caller holds ``s_umount`` at least shared.  Inodes used since the last call get a second
-    chance.
+    chance, and those with pages lose these first.  Source: ``prune_icache_sb``.
     """
     freeable: list[Inode] = []
-    with sb.s_inode_lru_lock:
-        for inode in list(sb.s_inode_lru)[:count]:
-            if (
-                not inode.i_lock.trylock()
-            ):  # the LRU lock nests inside i_lock: only a try is allowed here
-                continue
-            if inode.i_count or inode.i_state & ~I_REFERENCED:
-                del sb.s_inode_lru[inode]
-            elif inode.i_state & I_REFERENCED or (inode._data is not None and inode._data.nrpages):
-                inode.i_state &= ~I_REFERENCED
-                sb.s_inode_lru[inode] = sb.s_inode_lru.pop(inode)
-            else:
-                inode.i_state |= I_FREEING
-                inode.i_state_owner = K.cur
-                del sb.s_inode_lru[inode]
-                freeable.append(inode)
-            inode.i_lock.unlock()
+    lru = sb.s_inode_lru
+
+    def isolate(inode: Inode) -> int:
+        if not inode.i_lock.trylock():  # the LRU lock nests inside i_lock
+            return LRU_SKIP
+        answer = LRU_REMOVED
+        if inode.i_count or inode.i_state & ~I_REFERENCED:
+            del lru[inode]
+        elif inode.i_state & I_REFERENCED:
+            inode.i_state &= ~I_REFERENCED
+            answer = LRU_ROTATE
+        elif inode._data is not None and inode._data.nrpages:
+            _drop_pages(inode)
+            return LRU_RETRY
+        else:
+            inode.i_state |= I_FREEING
+            inode.i_state_owner = K.cur
+            del lru[inode]
+            freeable.append(inode)
+        inode.i_lock.unlock()
+        return answer
+
+    removed = list_lru_walk(lru, sb.s_inode_lru_lock, isolate, count)
     _dispose(freeable)
-    return len(freeable)
+    return removed
+
+
+def _drop_pages(inode: Inode) -> None:
+    """Sleeps.  Take the clean pages from an unused inode on the LRU, which can go when it has none.
+
+    Called with i_lock, which is released, and s_inode_lru_lock, which is let go meanwhile.
+    """
+    from vfsim.fs.inode import iget, iput
+
+    lock = inode.i_sb.s_inode_lru_lock
+    iget(inode)
+    inode.i_lock.unlock()
+    lock.unlock()
+    invalidate_mapping_pages(inode.i_data)
+    iput(inode)
+    lock.lock()

@@ -207,6 +207,7 @@ HARDIRQ_UNTHREADED = PseudoLock("hardirq context (not threaded)")
 FS_RECLAIM = PseudoLock("fs_reclaim")
 NOFS = PseudoLock("memalloc_nofs")
 NOIO = PseudoLock("memalloc_noio")
+NORECLAIM = PseudoLock("memalloc_noreclaim")
 CALLS = PseudoLock("filesystem method")
 HARD = (HARDIRQ.cls.kind, HARDIRQ_UNTHREADED.cls.kind)
 
@@ -220,12 +221,13 @@ class Ctx:
         irqs_off, bh_off: interrupts (softirqs) are not delivered on this CPU.
         in_irq: 0 task, 1 softirq, 2 hardirq.  rcu: depth of read sections.
         nofs, noio: allocations must not call into filesystems (start I/O).
+        noreclaim: nor free memory at all, because that is what the task is doing.
         mask: one bit per (class, subclass) held.
     """
 
     __slots__ = (
         "bh_off", "cold", "in_irq", "irqs_off", "key", "mask", "next", "nofs", "noio", "nopreempt",
-        "nosleep", "parent", "rcu", "rel",
+        "noreclaim", "nosleep", "parent", "rcu", "rel",
     )  # fmt: skip
 
     def __init__(self, parent: Ctx | None, key: int) -> None:
@@ -237,7 +239,7 @@ class Ctx:
         if parent is None:
             self.mask = self.in_irq = self.rcu = 0
             self.nosleep = self.nopreempt = self.irqs_off = self.bh_off = False
-            self.nofs = self.noio = False
+            self.nofs = self.noio = self.noreclaim = False
             return
         cls = LockClass.all[key >> CLASS_SHIFT]
         kind = cls.kind
@@ -253,6 +255,7 @@ class Ctx:
         self.nopreempt = parent.nopreempt or atomic
         self.nosleep = parent.nosleep or atomic or kind in (RCU.cls.kind, NOBLOCK.cls.kind)
         self.noio = parent.noio or kind == NOIO.cls.kind
+        self.noreclaim = parent.noreclaim or kind == NORECLAIM.cls.kind
         self.nofs = parent.nofs or self.noio or kind == NOFS.cls.kind
 
     def chain(self) -> list[int]:
