@@ -14,6 +14,9 @@ Who calls `shrink_slab`: an allocation where memory is short (`try_to_free_pages
 ``shrinker_rwsem`` guards the list: exclusive to register, shared, and only tried, to walk it.  A
 shrinker therefore runs with it held shared, and unregistering waits until nobody is inside.
 
+All of it is reclaim in the eyes of the order rules (`vfsim.locks.memalloc`), whoever asked for it:
+what a shrinker locks must not be held by who allocates with GFP_KERNEL.
+
 The counterpart of the slab half of ``mm/vmscan.c`` of v4.10.  What a shrinker has put off is not
 carried over to the next time (``nr_deferred``), and there is no kswapd: pressure is felt by who
 allocates.
@@ -128,9 +131,13 @@ def shrink_slab(gfp: int, nr_scanned: int, nr_eligible: int) -> int:
     world = shrinkers()
     if not world.shrinker_rwsem.down_read_trylock():
         return 1  # somebody comes or goes: as if something had been freed, so that all go on
+    fs_reclaim_acquire(gfp)
+    memalloc_noreclaim_save()
     freed = 0
     for shrinker in world.shrinker_list:
         freed += _do_shrink_slab(ShrinkControl(gfp), shrinker, nr_scanned, nr_eligible)
+    memalloc_noreclaim_restore()
+    fs_reclaim_release(gfp)
     world.shrinker_rwsem.up_read()
     cond_resched()
     return freed
@@ -162,12 +169,7 @@ def try_to_free_pages(gfp: int) -> None:
 
     Source: ``try_to_free_pages`` (direct reclaim).
     """
-    gfp = current_gfp_context(gfp)
-    fs_reclaim_acquire(gfp)
-    memalloc_noreclaim_save()
-    shrink_slab(gfp, _ALL, _ALL)
-    memalloc_noreclaim_restore()
-    fs_reclaim_release(gfp)
+    shrink_slab(current_gfp_context(gfp), _ALL, _ALL)
 
 
 def drop_slab() -> None:
