@@ -20,11 +20,13 @@ from vfsim.fs.inode import (
     drop_nlink,
     generic_delete_inode,
     icache,
+    iget5_locked,
     iget_failed,
     iget_locked,
     igrab,
     ihold,
     ilookup,
+    ilookup5,
     inc_nlink,
     inode_init_owner,
     insert_inode_hash,
@@ -269,6 +271,66 @@ def test_numbers_are_never_shared() -> None:
         assert "inserted" in results
 
     explore(make, check, fs=Plain(SlowEvict([])))
+
+
+def test_inodes_that_a_hash_value_does_not_tell_apart() -> None:
+    """iget5_locked() asks the filesystem which one it is; a refusal leaves nothing behind."""
+
+    def get(sb: SuperBlock, name: str) -> Inode:
+        def name_it(inode: Inode) -> None:
+            if name == "bad":
+                raise OSError(5, "bad")
+            inode.i_private = name
+            inode.i_ino = len(name)
+
+        inode = iget5_locked(sb, 7, lambda inode: bool(inode.i_private == name), name_it)
+        if inode.i_state & I_NEW:
+            unlock_new_inode(inode)
+        return inode
+
+    def work(sb: SuperBlock) -> None:
+        a, bb = get(sb, "a"), get(sb, "bb")
+        assert a is not bb and a.i_hash == bb.i_hash == (sb, 7)
+        assert get(sb, "a") is a and ilookup5(sb, 7, lambda i: bool(i.i_private == "bb")) is bb
+        assert ilookup5(sb, 7, lambda i: bool(i.i_private == "c")) is None
+        with pytest.raises(OSError, match="bad"):
+            get(sb, "bad")
+        for inode in (a, a, bb, bb):
+            iput(inode)
+
+    run(work)
+
+
+def test_one_of_many_makes_an_inode_that_a_test_tells() -> None:
+    """However iget5_locked() meets itself, eviction and memory pressure: one live inode each."""
+
+    def make() -> tuple[Any, ...]:
+        used: dict[str, list[Inode]] = {"a": [], "bb": []}
+
+        def user(name: str) -> Any:
+            def work(sb: SuperBlock) -> None:
+                for _ in range(2):
+                    inode = iget5_locked(
+                        sb,
+                        7,
+                        lambda inode: bool(inode.i_private == name),
+                        lambda inode: setattr(inode, "i_private", name),
+                    )
+                    if inode.i_state & I_NEW:
+                        inode.i_ino = len(name)
+                        unlock_new_inode(inode)
+                    used[name].append(inode)
+                    yield_()
+                    assert all(other is inode for other in used[name]), "two at a time"
+                    used[name].remove(inode)
+                    iput(inode)
+
+            return work
+
+        return user("a"), user("a"), user("bb"), lambda sb: prune_icache_sb(sb, 10)
+
+    explore(make, lambda results: None, schedules=80)
+    explore(make, lambda results: None, schedules=80, fs=Plain(SlowEvict([])))
 
 
 def test_an_unfilled_inode_that_nobody_unlocks_is_a_hang_with_a_culprit() -> None:

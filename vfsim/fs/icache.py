@@ -97,8 +97,8 @@ class InodeCache:
 
     Attributes:
         inode_hash_lock: guards the hash.
-        inode_hashtable: (superblock, number) to the inodes of that number: one alive, and some
-            being freed.
+        inode_hashtable: (superblock, hash value) to the inodes of that value, which is the number
+            except with `iget5_locked`: of each number one alive, and some being freed.
         last_ino: for `get_next_ino`.
     """
 
@@ -108,9 +108,13 @@ class InodeCache:
 
     def _check(self) -> None:
         for key, chain in self.inode_hashtable.items():
-            alive = [i for i in chain if not i.i_state & I_DYING]
-            assert len(alive) <= 1, f"two inodes of number {key[1]} on {key[0]!r}"
-            assert all(i.i_hash == key for i in chain)
+            alive: dict[int, None] = {}
+            for inode in chain:
+                assert inode.i_hash == key
+                if not inode.i_state & I_DYING:
+                    ino = inode.i_ino
+                    assert ino not in alive, f"two inodes of number {ino} on {key[0]!r}"
+                    alive[ino] = None
 
 
 def icache() -> InodeCache:

@@ -36,6 +36,7 @@ How an inode ends, and the cache, are in `vfsim.fs.icache`.  The counterpart of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from stat import S_ISDIR, S_ISGID
 from typing import TYPE_CHECKING, Annotated, Any
 from weakref import ref
@@ -374,14 +375,22 @@ def _give_rwsem(inode: Inode, name: str) -> None:
 # -- finding ---------------------------------------------------------------------------------------
 
 
-def _find_inode(cache: InodeCache, sb: SuperBlock, ino: int) -> Inode | None:
+Test = Callable[["Inode"], bool]
+
+
+def _find_inode(
+    cache: InodeCache, sb: SuperBlock, ino: int, test: Test | None = None
+) -> Inode | None:
     """Sleeps.  The live inode of that number with a new reference; waits for dying ones to be gone.
 
-    The caller holds ``inode_hash_lock``, which is released while waiting.
+    The caller holds ``inode_hash_lock``, which is released while waiting.  Source:
+    ``find_inode_fast``, and with ``test`` (which inode of that hash value) ``find_inode``.
     """
     key = (sb, ino)
     while True:
         for inode in cache.inode_hashtable.get(key, ()):
+            if test is not None and not test(inode):
+                continue
             inode.i_lock.lock()
             if inode.i_state & I_DYING:
                 wait_on_freeing_inode(cache, inode)
@@ -431,6 +440,23 @@ def _ready(inode: Inode) -> bool:
     return True
 
 
+def ilookup5(sb: SuperBlock, hashval: int, test: Test) -> Inode | None:
+    """Sleeps.  As `ilookup`, where a number alone does not tell an inode.
+
+    Args:
+        hashval: what it was hashed by.  test: whether it is the one; called with
+            ``inode_hash_lock`` held.
+
+    Source: ``ilookup5``.
+    """
+    cache = icache()
+    while True:
+        with cache.inode_hash_lock:
+            inode = _find_inode(cache, sb, hashval, test)
+        if inode is None or _ready(inode):
+            return inode
+
+
 def iget_locked(sb: SuperBlock, ino: int) -> Inode:
     """Sleeps.  The inode of that number with a new reference; I_NEW is set in ``i_state`` if it
     must be filled in.
@@ -438,35 +464,70 @@ def iget_locked(sb: SuperBlock, ino: int) -> Inode:
     Whoever gets I_NEW must end it with `unlock_new_inode` or `iget_failed`; everybody else waits
     for that. Takes ``inode_hash_lock``.  Source: ``iget_locked``.
     """
+
+    def number(inode: Inode) -> None:
+        inode.i_ino = ino
+
+    return _iget(sb, ino, None, number)
+
+
+def iget5_locked(sb: SuperBlock, hashval: int, test: Test, set: Callable[[Inode], object]) -> Inode:
+    """Sleeps.  As `iget_locked`, where a number alone does not tell an inode.
+
+    Args:
+        hashval: what to hash it by.
+        test: whether an inode of that hash value is the one.
+        set: makes a new inode the one, so that ``test`` knows it; raises OSError if it cannot.
+            Both are called with ``inode_hash_lock`` held, and never sleep.
+
+    Raises:
+        OSError: ENOMEM, or what ``set`` says.
+
+    Source: ``iget5_locked``.
+    """
+    return _iget(sb, hashval, test, set)
+
+
+def _iget(sb: SuperBlock, hashval: int, test: Test | None, set: Callable[[Inode], object]) -> Inode:
+    """Sleeps.  Find an inode, or make one that is new."""
     cache = icache()
     while True:
         with cache.inode_hash_lock:
-            inode = _find_inode(cache, sb, ino)
+            inode = _find_inode(cache, sb, hashval, test)
         if inode is None:
             inode = alloc_inode(sb)
-            with cache.inode_hash_lock:
-                old = _find_inode(cache, sb, ino)
-                if old is None:
-                    inode.i_ino = ino
-                    _insert_new(cache, inode)
-                    inode_sb_list_add(inode)
-                    return inode
-            note_ref(inode, -1, "iget_locked: somebody else was faster")
-            inode.i_count = 0
-            destroy_inode(inode)
+            try:
+                with cache.inode_hash_lock:
+                    old = _find_inode(cache, sb, hashval, test)
+                    if old is None:
+                        set(inode)
+                        _insert_new(cache, inode, hashval)
+                        inode_sb_list_add(inode)
+                        return inode
+            except OSError:
+                _discard(inode)
+                raise
+            _discard(inode)
             inode = old
         if _ready(inode):
             return inode
 
 
-def _insert_new(cache: InodeCache, inode: Inode) -> None:
+def _discard(inode: Inode) -> None:
+    """Sleeps.  Free a fresh inode that nobody has seen: another one was faster, or it is wrong."""
+    note_ref(inode, -1, "iget_locked")
+    inode.i_count = 0
+    destroy_inode(inode)
+
+
+def _insert_new(cache: InodeCache, inode: Inode, hashval: int) -> None:
     """Never sleeps.  Hash an inode as I_NEW, owned by the running task.  The caller holds
     inode_hash_lock.
     """
     with inode.i_lock:
         inode.i_state |= I_NEW
         inode.i_state_owner = K.cur
-        hash_add(cache, inode, (inode.i_sb, inode.i_ino))
+        hash_add(cache, inode, (inode.i_sb, hashval))
 
 
 def insert_inode_locked(inode: Inode) -> None:
@@ -483,7 +544,7 @@ def insert_inode_locked(inode: Inode) -> None:
         with cache.inode_hash_lock:
             old = _find_inode(cache, inode.i_sb, inode.i_ino)
             if old is None:
-                _insert_new(cache, inode)
+                _insert_new(cache, inode, inode.i_ino)
                 return
         wait_on_inode(old)
         taken = old.i_hash is not None
@@ -726,11 +787,13 @@ __all__ = [
     "get_next_ino",
     "icache",
     "iget",
+    "iget5_locked",
     "iget_failed",
     "iget_locked",
     "igrab",
     "ihold",
     "ilookup",
+    "ilookup5",
     "inc_nlink",
     "init_special_inode",
     "inode_add_lru",
