@@ -110,7 +110,10 @@ if TYPE_CHECKING:
 
 def _attach(dentry: Dentry, inode: Inode) -> None:
     """Never sleeps.  Make a dentry positive.  The caller holds i_lock and d_lock."""
-    inode.i_dentry.append(dentry)
+    if inode.i_dentry:
+        inode.i_dentry.append(dentry)
+    else:
+        inode.i_dentry = [dentry]
     seq = dentry.d_seq
     seq.write_begin()
     dentry.d_inode = inode

@@ -149,7 +149,7 @@ class Dentry:
         d_lookups, d_lookup_lock: those of them being looked up just now.
         d_wait, d_lookup_task: for those who wait for its lookup to be over, and for whom.
         d_fsdata: whatever the filesystem wants.
-        d_addr: stands for the address of the structure, where the locking rules order by address.
+        d_creator, d_nth: the task that made it, and as what of its objects (see `d_addr`).
     """
 
     d_name: Annotated[str, guarded_by("d_lock", "@rename_lock", read=_DIR, seq="d_seq")]
@@ -173,7 +173,8 @@ class Dentry:
     d_lookup_task: Annotated[Task | None, guarded_by("d_lock")]
     d_fsdata: Any
     d_time: int
-    d_addr: tuple[str, int]
+    d_creator: str
+    d_nth: int
 
     def __init__(self, sb: SuperBlock, name: str, parent: Dentry | None) -> None:
         self.d_name = name
@@ -206,7 +207,15 @@ class Dentry:
         self.d_time = 0
         task = K.cur
         task.objects += 1
-        self.d_addr = (task.id, task.objects)
+        self.d_creator = task.id
+        self.d_nth = task.objects
+
+    @property
+    def d_addr(self) -> tuple[str, int]:
+        """Stands for the address of the structure, where the locking rules order by address: who
+        made it, and as what of his objects.
+        """
+        return self.d_creator, self.d_nth
 
     def _check(self) -> None:
         """The invariants of one dentry, true whenever nobody holds its d_lock, its parent's or
@@ -354,7 +363,7 @@ def hash_bucket(parent: Dentry, key: Any) -> BitLock:
     """
     buckets = dcache().buckets
     text = key if isinstance(key, str) else repr(key)
-    bucket = crc32(text.encode(errors="surrogatepass"), parent.d_addr[1]) % BUCKETS
+    bucket = crc32(text.encode(errors="surrogatepass"), parent.d_nth) % BUCKETS
     lock = buckets.get(bucket)
     if lock is None:
         lock = buckets[bucket] = BitLock("dcache_hash_bucket")

@@ -43,6 +43,8 @@ from vfsim.sim.scheduler import cond_resched, might_sleep
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vfsim.fs.inode import Inode
     from vfsim.fs.super import SuperBlock
     from vfsim.sim.task import Task
@@ -97,24 +99,34 @@ class InodeCache:
 
     Attributes:
         inode_hash_lock: guards the hash.
-        inode_hashtable: (superblock, hash value) to the inodes of that value, which is the number
-            except with `iget5_locked`: of each number one alive, and some being freed.
+        inode_hashtable: by superblock and hash value, which is the number except with
+            `iget5_locked`, the first inode of a chain: of each number one alive, and some being
+            freed.
         last_ino: for `get_next_ino`.
     """
 
     inode_hash_lock: SpinLock = attrs.field(factory=lambda: SpinLock("inode_hash_lock"))
-    inode_hashtable: dict[tuple[SuperBlock, int], list[Inode]] = attrs.field(factory=dict)
+    inode_hashtable: dict[SuperBlock, dict[int, Inode]] = attrs.field(factory=dict)
     last_ino: int = 0
 
     def _check(self) -> None:
-        for key, chain in self.inode_hashtable.items():
-            alive: dict[int, None] = {}
-            for inode in chain:
-                assert inode.i_hash == key
-                if not inode.i_state & I_DYING:
-                    ino = inode.i_ino
-                    assert ino not in alive, f"two inodes of number {ino} on {key[0]!r}"
-                    alive[ino] = None
+        for sb, table in self.inode_hashtable.items():
+            for hashval in table:
+                alive: dict[int, None] = {}
+                for inode in self.chain(sb, hashval):
+                    assert inode.i_sb is sb and inode.i_hash == hashval
+                    if not inode.i_state & I_DYING:
+                        ino = inode.i_ino
+                        assert ino not in alive, f"two inodes of number {ino} on {sb!r}"
+                        alive[ino] = None
+
+    def chain(self, sb: SuperBlock, hashval: int) -> Iterator[Inode]:
+        """The inodes of a hash value.  The caller holds inode_hash_lock."""
+        table = self.inode_hashtable.get(sb)
+        inode = table.get(hashval) if table is not None else None
+        while inode is not None:
+            yield inode
+            inode = inode.i_hash_next
 
 
 def icache() -> InodeCache:
@@ -149,17 +161,21 @@ def inode_sb_list_del(inode: Inode) -> None:
         sb.s_inode_list_lock.unlock()
 
 
-def hash_add(cache: InodeCache, inode: Inode, key: tuple[SuperBlock, int]) -> None:
+def hash_add(cache: InodeCache, inode: Inode, hashval: int) -> None:
     """Never sleeps.  Hash an inode.  The caller holds inode_hash_lock and i_lock."""
-    cache.inode_hashtable.setdefault(key, []).insert(0, inode)
-    inode.i_hash = key
+    table = cache.inode_hashtable.get(inode.i_sb)
+    if table is None:
+        table = cache.inode_hashtable[inode.i_sb] = {}
+    inode.i_hash_next = table.get(hashval)
+    table[hashval] = inode
+    inode.i_hash = hashval
 
 
 def insert_inode_hash(inode: Inode) -> None:
     """Never sleeps.  Make an inode findable by its number.  Source: ``insert_inode_hash``."""
     cache = icache()
     with cache.inode_hash_lock, inode.i_lock:
-        hash_add(cache, inode, (inode.i_sb, inode.i_ino))
+        hash_add(cache, inode, inode.i_ino)
 
 
 def remove_inode_hash(inode: Inode) -> None:
@@ -173,13 +189,25 @@ def remove_inode_hash(inode: Inode) -> None:
 
 def hash_del(cache: InodeCache, inode: Inode) -> None:
     """Never sleeps.  Unhash an inode.  The caller holds inode_hash_lock and i_lock."""
-    key = inode.i_hash
-    if key is not None:
-        chain = cache.inode_hashtable[key]
-        chain.remove(inode)
-        if not chain:
-            del cache.inode_hashtable[key]
-        inode.i_hash = None
+    hashval = inode.i_hash
+    if hashval is None:
+        return
+    table = cache.inode_hashtable[inode.i_sb]
+    after = inode.i_hash_next
+    before = None
+    for other in cache.chain(inode.i_sb, hashval):
+        if other is inode:
+            break
+        before = other
+    if before is not None:
+        before.i_hash_next = after
+    elif after is not None:
+        table[hashval] = after
+    else:
+        del table[hashval]
+        if not table:
+            del cache.inode_hashtable[inode.i_sb]
+    inode.i_hash = inode.i_hash_next = None
 
 
 # -- waiting for states ----------------------------------------------------------------------------

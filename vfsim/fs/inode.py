@@ -39,7 +39,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from stat import S_ISDIR, S_ISGID
 from typing import TYPE_CHECKING, Annotated, Any
-from weakref import ref
 
 from vfsim.checks.bugs import bug, warn
 from vfsim.checks.instances import ascending, order_by
@@ -139,8 +138,9 @@ class Inode:
         i_private: whatever the filesystem wants.  i_link: a symlink's target, if it is kept in
             memory.
         i_count: references.  i_state: I_* bits.  i_flags: S_* bits.
+        i_hash: the value that it is hashed by, or None; i_hash_next: the next of that value.
         i_dentry: the dentries that name it.  i_dir_seq: moves when a name is added to a directory.
-        i_addr: stands for the address of the structure, where the locking rules order by address.
+        i_creator, i_nth: the task that made it, and as what of its objects (see `i_addr`).
         i_io_list: the writeback list it is on, kept by writeback.
     """
 
@@ -173,7 +173,8 @@ class Inode:
     i_rwsem: RwSem
     i_dir_seq: SeqLock | None
     i_writecount: int
-    i_hash: Annotated[tuple[SuperBlock, int] | None, guarded_by("i_lock")]  # its key
+    i_hash: Annotated[int | None, guarded_by("i_lock")]
+    i_hash_next: Annotated[Inode | None, guarded_by("@inode_hash_lock")]
     i_on_sb_list: Annotated[bool, guarded_by("i_sb.s_inode_list_lock")]
     i_io_list: Annotated[Any, guarded_by("i_sb.s_bdi.wb.list_lock")]
     i_wb_list: Any
@@ -181,7 +182,8 @@ class Inode:
     i_sync: Annotated[Any, guarded_by("i_lock")]
     i_flctx: Any
     i_bdev: Any
-    i_addr: tuple[str, int]
+    i_creator: str
+    i_nth: int
     _data: AddressSpace | None
     _mapping: AddressSpace | None
 
@@ -218,6 +220,7 @@ class Inode:
         self.i_dir_seq = None
         self.i_writecount = 0
         self.i_hash = None
+        self.i_hash_next = None
         self.i_on_sb_list = False
         self.i_io_list = None
         self.i_wb_list = None
@@ -227,9 +230,17 @@ class Inode:
         self.i_bdev = None
         task = K.cur
         task.objects += 1
-        self.i_addr = (task.id, task.objects)
+        self.i_creator = task.id
+        self.i_nth = task.objects
         self._data = None
         self._mapping = None
+
+    @property
+    def i_addr(self) -> tuple[str, int]:
+        """Stands for the address of the structure, where the locking rules order by address: who
+        made it, and as what of his objects.
+        """
+        return self.i_creator, self.i_nth
 
     @property
     def i_data(self) -> AddressSpace:
@@ -278,7 +289,7 @@ class Inode:
             f"{self!r}: a directory with two names"
         )
         if self.i_hash is not None:
-            assert self in icache().inode_hashtable.get(self.i_hash, ()), (
+            assert self in icache().chain(self.i_sb, self.i_hash), (
                 f"{self!r}: hashed but not in the hash"
             )
         check_dirty(self)
@@ -369,7 +380,7 @@ def lockdep_annotate_inode_mutex_key(inode: Inode) -> None:
 
 def _give_rwsem(inode: Inode, name: str) -> None:
     inode.i_rwsem = RwSem(name)
-    inode.i_rwsem.of = ref(inode)
+    inode.i_rwsem.of = inode
 
 
 # -- finding ---------------------------------------------------------------------------------------
@@ -386,9 +397,8 @@ def _find_inode(
     The caller holds ``inode_hash_lock``, which is released while waiting.  Source:
     ``find_inode_fast``, and with ``test`` (which inode of that hash value) ``find_inode``.
     """
-    key = (sb, ino)
     while True:
-        for inode in cache.inode_hashtable.get(key, ()):
+        for inode in cache.chain(sb, ino):
             if test is not None and not test(inode):
                 continue
             inode.i_lock.lock()
@@ -527,7 +537,7 @@ def _insert_new(cache: InodeCache, inode: Inode, hashval: int) -> None:
     with inode.i_lock:
         inode.i_state |= I_NEW
         inode.i_state_owner = K.cur
-        hash_add(cache, inode, (inode.i_sb, hashval))
+        hash_add(cache, inode, hashval)
 
 
 def insert_inode_locked(inode: Inode) -> None:

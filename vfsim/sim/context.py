@@ -51,7 +51,7 @@ class LockClass:
             task takes a further one (see `mark_by_instance`).
     """
 
-    __slots__ = ("by_instance", "index", "kind", "name", "recursive_read", "sleeps", "spins")
+    __slots__ = ("by_instance", "index", "key", "kind", "name", "recursive_read", "sleeps", "spins")
     all: list[LockClass] = []
     _by_instance: dict[str, None] = {}
     _by_name: dict[tuple[str, str], LockClass] = {}
@@ -66,6 +66,7 @@ class LockClass:
         self.recursive_read = recursive_read
         self.by_instance = self.family in LockClass._by_instance
         self.index = len(LockClass.all)
+        self.key = self.index << CLASS_SHIFT
         LockClass.all.append(self)
 
     @classmethod
@@ -87,10 +88,6 @@ class LockClass:
                 )
             found = cls._by_name[name, kind] = cls(name, kind, sleeps, spins, recursive_read)
         return found
-
-    @property
-    def key(self) -> int:
-        return self.index << CLASS_SHIFT
 
     @property
     def family(self) -> str:
