@@ -9,6 +9,7 @@ import pytest
 
 from tests.fs.worlds import Plain, PlainSuper, bugs, directory, explore, regular, root_of, run
 from vfsim.checks.lifetime import is_freed
+from vfsim.fs.icache import hash_add
 from vfsim.fs.inode import (
     I_CLEAR,
     I_FREEING,
@@ -579,8 +580,13 @@ def test_invariants_are_stated() -> None:
             inode._check()
         inode.i_state &= ~I_CLEAR
         other = new_inode(sb)
-        other.i_ino = 500
+        other.i_ino = 501
         insert_inode_hash(other)
+        remove_inode_hash(other)
+        other.i_ino = 500
+        cache = icache()
+        with cache.inode_hash_lock:
+            hash_add(cache, other, 500)
         with pytest.raises(AssertionError, match="two inodes of number 500"):
             icache()._check()
         remove_inode_hash(other)

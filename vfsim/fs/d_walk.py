@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from vfsim.checks.bugs import warn
 from vfsim.checks.lifetime import note_ref, report_leak
 from vfsim.fs.dentry import (
     DCACHE_DENTRY_KILLED,
@@ -48,6 +49,7 @@ from vfsim.sim.scheduler import cond_resched, cpu_relax
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vfsim.fs.inode import Inode
     from vfsim.fs.super import SuperBlock
 
 D_WALK_CONTINUE, D_WALK_QUIT, D_WALK_NORETRY, D_WALK_SKIP = range(4)
@@ -320,6 +322,28 @@ class _Found:
             d_drop_locked(self.start)
 
 
+def d_prune_aliases(inode: Inode) -> None:
+    """Sleeps.  Throw away the unused dentries of an inode: what it shows has changed elsewhere.
+
+    Takes i_lock, then d_locks, and tries the parents'.  Source: ``d_prune_aliases``.
+    """
+    while True:
+        inode.i_lock.lock()
+        for dentry in inode.i_dentry:
+            dentry.d_lock.lock()
+            parent = None
+            if not dentry.d_lockref.count:
+                parent = _lock_parent(dentry)
+                if not dentry.d_lockref.count:
+                    dentry_kill_locked(dentry, parent)  # lets go of all the locks
+                    dput(parent)
+                    break
+            _unlock_both(dentry, parent)
+        else:
+            inode.i_lock.unlock()
+            return
+
+
 def d_genocide(root: Dentry) -> None:
     """Never sleeps.  Put the reference that keeps each dentry of a filesystem in memory: for
     `kill_litter_super`.
@@ -345,6 +369,8 @@ def shrink_dcache_for_umount(sb: SuperBlock) -> None:
 
     The caller holds ``s_umount`` exclusive.  Source: ``shrink_dcache_for_umount``.
     """
+    if not sb.s_umount.is_locked():
+        warn("dcache.umount", f"the dentries of {sb!r} are thrown away without s_umount")
     root = sb.s_root
     assert root is not None
     sb.s_root = None

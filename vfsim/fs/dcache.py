@@ -52,6 +52,7 @@ from vfsim.fs.d_move import (
 from vfsim.fs.d_walk import (
     d_genocide,
     d_invalidate,
+    d_prune_aliases,
     d_walk,
     prune_dcache_sb,
     shrink_dcache_for_umount,
@@ -340,6 +341,7 @@ __all__ = [
     "d_make_root",
     "d_mountpoint",
     "d_move",
+    "d_prune_aliases",
     "d_rehash",
     "d_set_d_op",
     "d_splice_alias",

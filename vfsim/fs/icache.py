@@ -175,7 +175,17 @@ def insert_inode_hash(inode: Inode) -> None:
     """Never sleeps.  Make an inode findable by its number.  Source: ``insert_inode_hash``."""
     cache = icache()
     with cache.inode_hash_lock, inode.i_lock:
+        must_be_the_only_one(cache, inode)
         hash_add(cache, inode, inode.i_ino)
+
+
+def must_be_the_only_one(cache: InodeCache, inode: Inode) -> None:
+    """Never sleeps.  A number is given again when who had it is gone: one that is being freed may
+    still be on its way to the disk.
+    """
+    for other in cache.chain(inode.i_sb, inode.i_ino):
+        if other.i_ino == inode.i_ino:
+            warn("inode.number", f"{inode!r} is hashed while {other!r} has its number")
 
 
 def remove_inode_hash(inode: Inode) -> None:

@@ -73,6 +73,7 @@ from vfsim.fs.icache import (
     inode_sb_list_add,
     inode_sb_list_del,
     insert_inode_hash,
+    must_be_the_only_one,
     prune_icache_sb,
     remove_inode_hash,
     state_wait,
@@ -540,6 +541,12 @@ def _insert_new(cache: InodeCache, inode: Inode, hashval: int) -> None:
         hash_add(cache, inode, hashval)
 
 
+def insert_new_locked(cache: InodeCache, inode: Inode) -> None:
+    """Never sleeps.  Hash an inode by its number, as I_NEW.  The caller holds inode_hash_lock."""
+    must_be_the_only_one(cache, inode)
+    _insert_new(cache, inode, inode.i_ino)
+
+
 def insert_inode_locked(inode: Inode) -> None:
     """Sleeps.  Hash a fresh inode as I_NEW, so that nobody uses its number before it is filled in.
 
@@ -554,7 +561,7 @@ def insert_inode_locked(inode: Inode) -> None:
         with cache.inode_hash_lock:
             old = _find_inode(cache, inode.i_sb, inode.i_ino)
             if old is None:
-                _insert_new(cache, inode, inode.i_ino)
+                insert_new_locked(cache, inode)
                 return
         wait_on_inode(old)
         taken = old.i_hash is not None
