@@ -166,7 +166,7 @@ class Inode:
     i_version: int
     # i_lock guards these
     i_lock: SpinLock
-    i_state: Annotated[int, guarded_by("i_lock")]
+    i_state: Annotated[int, guarded_by("i_lock", lockless=True)]
     i_count: int
     i_dentry: Annotated[list[Dentry], guarded_by("i_lock")]
     i_state_owner: Annotated[Task | None, guarded_by("i_lock")]
