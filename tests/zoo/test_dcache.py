@@ -8,9 +8,10 @@ import pytest
 
 from tests.fs.worlds import Plain, PlainSuper, add, directory, regular, root_of
 from tests.zoo.pairs import caught
+from vfsim.checks.lifetime import free
 from vfsim.fs import inode as inodes
 from vfsim.fs.d_walk import D_WALK_CONTINUE, d_walk, prune_dcache_sb
-from vfsim.fs.dcache import Dentry, dput
+from vfsim.fs.dcache import Dentry, dput, shrink_dcache_parent
 from vfsim.fs.icache import I_DYING, icache, truncate_inode_pages_final
 from vfsim.fs.inode import (
     I_NEW,
@@ -26,6 +27,7 @@ from vfsim.fs.kernel import Kernel
 from vfsim.fs.super import SuperBlock
 from vfsim.fs.syscalls import Sys
 from vfsim.locks.memalloc import GFP_KERNEL
+from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.mm.shrinker import ShrinkControl, Shrinker, shrink_slab, shrinkers
 from vfsim.sim.errors import EBUSY
 from vfsim.sim.scheduler import cpu_relax, msleep
@@ -170,3 +172,37 @@ def test_in_01_a_number_given_again_too_early() -> None:
     """Two inodes of one number, of which one is on its way out and still writes."""
     patches = {"vfsim.fs.inode.insert_inode_locked": insert_beside_the_dying}
     assert caught(eviction_and_creation, patches, fs=lambda: Plain(SlowEvict())) == "inode.number"
+
+
+# -- the grace period ------------------------------------------------------------------------------
+
+
+def freed_at_once(real: Any, dentry: Dentry) -> None:
+    """A lookup may still have it in its hands."""
+    free(dentry, "dentry")
+
+
+def lookup_and_pressure(kernel: Kernel, sb: SuperBlock) -> None:
+    """One looks at a name in an RCU read section, slowly; one throws it away."""
+    kernel.machine.spawn(lambda: dput(add(root_of(sb), "a", regular(sb))), name="add")
+    kernel.machine.run()
+
+    def look() -> None:
+        rcu_read_lock()
+        for dentry in tuple(root_of(sb).d_subdirs or ()):
+            for _ in range(30):
+                cpu_relax()
+            assert dentry.d_name == "a"
+        rcu_read_unlock()
+
+    def shrink() -> None:
+        shrink_dcache_parent(root_of(sb))
+
+    kernel.machine.spawn(look)
+    kernel.machine.spawn(shrink)
+
+
+def test_a_dentry_freed_without_a_grace_period() -> None:
+    """Whoever looks at it too late is caught, wherever that happens."""
+    patches = {"vfsim.fs.dentry.dentry_free": freed_at_once}
+    assert caught(lookup_and_pressure, patches) == "lifetime.use-after-free"

@@ -138,7 +138,8 @@ class Inode:
         i_mapping: its page cache, made on first use; i_data is its own one.
         i_private: whatever the filesystem wants.  i_link: a symlink's target, if it is kept in
             memory.
-        i_count: references.  i_state: I_* bits.  i_flags: S_* bits.
+        i_count: references.  i_state: I_* bits; read without i_lock by who has just got it from
+            the cache.  i_flags: S_* bits.
         i_hash: the value that it is hashed by, or None; i_hash_next: the next of that value.
         i_dentry: the dentries that name it.  i_dir_seq: moves when a name is added to a directory.
         i_creator, i_nth: the task that made it, and as what of its objects (see `i_addr`).
