@@ -33,7 +33,6 @@ from __future__ import annotations
 
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING, Annotated, Any
-from weakref import ref
 from zlib import crc32
 
 import attrs
@@ -191,7 +190,7 @@ class Dentry:
         self.d_lockref = lockref = LockRef("d_lock")
         lockref.count = 1
         self.d_lock = lockref.lock
-        self.d_lock.of = ref(self)
+        self.d_lock.of = self
         self.d_seq = SeqCount("d_seq")
         self.d_subdirs = None
         self.d_child_pos = 0
