@@ -77,7 +77,7 @@ def test_one_function_suspends() -> None:
     assert calls_of("schedule") == {
         "sim.scheduler.block",
         "sim.scheduler.spin",
-        "sim.scheduler.yield_",
+        "sim.scheduler.cpu_relax",
         "sim.machine._hub",  # these two ask who is next and switch themselves: the hub,
         "sim.machine.task_done",  # and a task that has ended
     }

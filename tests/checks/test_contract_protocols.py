@@ -636,7 +636,9 @@ def test_drop_inode_and_evict_inode() -> None:
         return run(body)
 
     def evict(how: str, state: int = 1 << 5) -> list[Violation]:
-        return run(lambda: Super().evict_inode(Bag(i_state=state, i_nlink=1, how=how)))  # type: ignore[arg-type]
+        sb = Bag(s_inode_lru={})
+        inode: Any = Bag(i_state=state, i_nlink=1, i_sb=sb, how=how)
+        return run(lambda: Super().evict_inode(inode))
 
     assert drop("fine") == []
     cell = "super_operations.drop_inode.s_umount"

@@ -110,7 +110,7 @@ class World:
             "nr_to_write",
         ):
             return dice.choice([0, 0, 1, 2, 1 << 3, 1 << 4, 1 << 5])
-        if name in ("private", "pages", "d_lookups", "s_inodes"):
+        if name in ("private", "pages", "d_lookups", "s_inodes", "s_inode_lru"):
             return {}
         if name in (
             "pages_skipped",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from stat import S_IFREG
 from typing import Any
 
 import pytest
@@ -29,11 +30,13 @@ from vfsim.fs.dcache import (
     d_lookup_done,
     d_lookup_fast,
     d_move,
+    d_prune_aliases,
     d_rehash,
     d_splice_alias,
     d_unhashed,
     d_unlinked,
     d_walk,
+    dcache,
     dentry_path,
     dget,
     dget_parent,
@@ -43,7 +46,8 @@ from vfsim.fs.dcache import (
     shrink_dcache_parent,
     shrink_dcache_sb,
 )
-from vfsim.fs.inode import Inode, iget_locked, ihold, iput, unlock_new_inode
+from vfsim.fs.dentry import hash_bucket
+from vfsim.fs.inode import Inode, iget_locked, ihold, ilookup, iput, unlock_new_inode
 from vfsim.fs.operations import DentryOperations
 from vfsim.fs.super import SuperBlock
 from vfsim.locks.rcu import rcu_barrier
@@ -397,7 +401,7 @@ def test_an_unused_dentry_is_kept_until_memory_is_short() -> None:
         b = add(root, "b", regular(sb))
         dput(b)
         b = d_lookup(root, "b") or b
-        assert prune_dcache_sb(sb, 10) == 0 and not sb.s_dentry_lru, "in use: it comes back later"
+        assert prune_dcache_sb(sb, 10) == 1 and not sb.s_dentry_lru, "in use: it comes back later"
         dput(b)
         assert list(sb.s_dentry_lru) == [b]
         shrink_dcache_sb(sb)
@@ -680,3 +684,108 @@ def test_a_reference_that_is_put_twice_is_noticed() -> None:
         dput(dentry)
 
     assert [v.rule for v in bugs(work)] == ["lifetime.underflow"]
+
+
+# -- what the fewest locks cost: buckets, retries, size --------------------------------------------
+
+
+def test_names_share_buckets_not_directories() -> None:
+    """The hash has one table of locks for all directories; a name's bucket is the same in every
+    run, whatever Python's hashes are.
+    """
+
+    def work(sb: SuperBlock) -> list[int]:
+        root = root_of(sb)
+        for name in ("a", "b", "\udcff", "a" * 255):
+            dput(add(root, name, regular(sb)))
+        numbers = {lock: number for number, lock in dcache().buckets.items()}
+        assert hash_bucket(root, "a") is not hash_bucket(root, "b")
+        return [numbers[hash_bucket(root, name)] for name in ("a", "b", "\udcff", "a" * 255)]
+
+    assert run(work) == run(work)
+
+
+def test_unused_aliases_can_be_thrown_away() -> None:
+    """d_prune_aliases() takes the unused names of a file and leaves the others."""
+
+    def work(sb: SuperBlock) -> None:
+        root = root_of(sb)
+        inode = regular(sb)
+        names = []
+        for name in "abc":
+            ihold(inode)
+            names.append(add(root, name, inode))
+        dput(names[0])
+        dput(names[2])
+        d_prune_aliases(inode)
+        assert inode.i_dentry == [names[1]] and d_lookup(root, "a") is None
+        dput(names[1])
+        d_prune_aliases(inode)
+        assert inode.i_dentry == [] and inode.i_count == 1
+        iput(inode)
+
+    run(work)
+
+
+@pytest.mark.parametrize("strategy", ["pos", "pct", "random"])
+def test_who_retries_gets_there(strategy: str) -> None:
+    """Last puts, d_delete(), pruning of aliases and the shrink list all try locks against their
+    order; whoever holds those, each comes to its end.
+    """
+    for seed in range(60):
+
+        def deleter(sb: SuperBlock) -> None:
+            inode = iget_locked(sb, 500)
+            inode.i_mode = S_IFREG | 0o644
+            unlock_new_inode(inode)
+            a = add(root_of(sb), "a", inode)
+            yield_()
+            d_delete(a)
+            dput(a)
+
+        def finder(sb: SuperBlock) -> None:
+            for _ in range(4):
+                if (inode := ilookup(sb, 500)) is not None:
+                    dput(d_find_alias(inode))
+                    d_prune_aliases(inode)
+                    iput(inode)
+                dentry = d_lookup(root_of(sb), "b")
+                if dentry is not None:
+                    d_drop(dentry)
+                    dput(dentry)
+
+        def shrinker(sb: SuperBlock) -> None:
+            dput(add(root_of(sb), "b", regular(sb)))
+            for _ in range(2):
+                prune_dcache_sb(sb, 10)
+                shrink_dcache_sb(sb)
+
+        run(deleter, finder, finder, shrinker, seed=seed, strategy=strategy, max_steps=20_000)
+
+
+def test_a_lookup_costs_the_same_in_a_big_cache() -> None:
+    """Steps per component, from a hundred names to ten thousand; and a put, and a prune."""
+
+    def steps(count: int) -> list[int]:
+        def work(sb: SuperBlock) -> list[int]:
+            root = root_of(sb)
+            d = add(root, "d", directory(sb))
+            for i in range(count):
+                dput(add(d, str(i), regular(sb)))
+            found = []
+            machine = K.machine
+            for name in ("0", str(count // 2), str(count - 1)):
+                before = machine.steps + machine.armed - K.left
+                dput(d_lookup(d, name))
+                found.append(machine.steps + machine.armed - K.left - before)
+            before = machine.steps + machine.armed - K.left
+            prune_dcache_sb(sb, 10)
+            found.append(machine.steps + machine.armed - K.left - before)
+            shrink_dcache_parent(d)
+            dput(d)
+            return found
+
+        (found,) = run(work)
+        return list(found)
+
+    assert steps(100) == steps(10_000)

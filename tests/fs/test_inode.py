@@ -9,6 +9,7 @@ import pytest
 
 from tests.fs.worlds import Plain, PlainSuper, bugs, directory, explore, regular, root_of, run
 from vfsim.checks.lifetime import is_freed
+from vfsim.fs.icache import hash_add
 from vfsim.fs.inode import (
     I_CLEAR,
     I_FREEING,
@@ -20,11 +21,13 @@ from vfsim.fs.inode import (
     drop_nlink,
     generic_delete_inode,
     icache,
+    iget5_locked,
     iget_failed,
     iget_locked,
     igrab,
     ihold,
     ilookup,
+    ilookup5,
     inc_nlink,
     inode_init_owner,
     insert_inode_hash,
@@ -230,7 +233,7 @@ def test_a_dying_inode_is_waited_for() -> None:
 
     def comer(sb: SuperBlock) -> None:
         msleep(1)
-        assert icache().inode_hashtable[sb, 500][0].i_state & I_FREEING
+        assert icache().inode_hashtable[sb][500].i_state & I_FREEING
         inode = iget_locked(sb, 500)
         log.append("got another")
         assert inode.i_state & I_NEW
@@ -269,6 +272,66 @@ def test_numbers_are_never_shared() -> None:
         assert "inserted" in results
 
     explore(make, check, fs=Plain(SlowEvict([])))
+
+
+def test_inodes_that_a_hash_value_does_not_tell_apart() -> None:
+    """iget5_locked() asks the filesystem which one it is; a refusal leaves nothing behind."""
+
+    def get(sb: SuperBlock, name: str) -> Inode:
+        def name_it(inode: Inode) -> None:
+            if name == "bad":
+                raise OSError(5, "bad")
+            inode.i_private = name
+            inode.i_ino = len(name)
+
+        inode = iget5_locked(sb, 7, lambda inode: bool(inode.i_private == name), name_it)
+        if inode.i_state & I_NEW:
+            unlock_new_inode(inode)
+        return inode
+
+    def work(sb: SuperBlock) -> None:
+        a, bb = get(sb, "a"), get(sb, "bb")
+        assert a is not bb and a.i_hash == bb.i_hash == 7
+        assert get(sb, "a") is a and ilookup5(sb, 7, lambda i: bool(i.i_private == "bb")) is bb
+        assert ilookup5(sb, 7, lambda i: bool(i.i_private == "c")) is None
+        with pytest.raises(OSError, match="bad"):
+            get(sb, "bad")
+        for inode in (a, a, bb, bb):
+            iput(inode)
+
+    run(work)
+
+
+def test_one_of_many_makes_an_inode_that_a_test_tells() -> None:
+    """However iget5_locked() meets itself, eviction and memory pressure: one live inode each."""
+
+    def make() -> tuple[Any, ...]:
+        used: dict[str, list[Inode]] = {"a": [], "bb": []}
+
+        def user(name: str) -> Any:
+            def work(sb: SuperBlock) -> None:
+                for _ in range(2):
+                    inode = iget5_locked(
+                        sb,
+                        7,
+                        lambda inode: bool(inode.i_private == name),
+                        lambda inode: setattr(inode, "i_private", name),
+                    )
+                    if inode.i_state & I_NEW:
+                        inode.i_ino = len(name)
+                        unlock_new_inode(inode)
+                    used[name].append(inode)
+                    yield_()
+                    assert all(other is inode for other in used[name]), "two at a time"
+                    used[name].remove(inode)
+                    iput(inode)
+
+            return work
+
+        return user("a"), user("a"), user("bb"), lambda sb: prune_icache_sb(sb, 10)
+
+    explore(make, lambda results: None, schedules=80)
+    explore(make, lambda results: None, schedules=80, fs=Plain(SlowEvict([])))
 
 
 def test_an_unfilled_inode_that_nobody_unlocks_is_a_hang_with_a_culprit() -> None:
@@ -355,7 +418,7 @@ def test_igrab_refuses_a_dying_inode() -> None:
 
     def grabber(sb: SuperBlock) -> None:
         msleep(1)
-        inode = icache().inode_hashtable[sb, 500][0]
+        inode = icache().inode_hashtable[sb][500]
         assert igrab(inode) is None
 
     run(leaver, grabber, fs=Plain(SlowEvict(log)))
@@ -517,8 +580,13 @@ def test_invariants_are_stated() -> None:
             inode._check()
         inode.i_state &= ~I_CLEAR
         other = new_inode(sb)
-        other.i_ino = 500
+        other.i_ino = 501
         insert_inode_hash(other)
+        remove_inode_hash(other)
+        other.i_ino = 500
+        cache = icache()
+        with cache.inode_hash_lock:
+            hash_add(cache, other, 500)
         with pytest.raises(AssertionError, match="two inodes of number 500"):
             icache()._check()
         remove_inode_hash(other)

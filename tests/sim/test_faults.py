@@ -59,7 +59,7 @@ def everything() -> list[str]:
         ((ALLOC,), ["kmalloc 12"]),
         ((COPY,), ["fault_in 14", "copied"]),
         ((IO,), ["io"]),
-        (KINDS, ["kmalloc 12", "fault_in 14", "copied", "io"]),
+        ((ALLOC, COPY, IO), ["kmalloc 12", "fault_in 14", "copied", "io"]),
     ],
 )
 def test_only_what_is_on_is_asked_about(on: tuple[str, ...], failed: list[str]) -> None:

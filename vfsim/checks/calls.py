@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfsim.checks.blame import KERNEL, Culprit, blame, innermost
 from vfsim.checks.history import taken
-from vfsim.checks.lifetime import account_of, is_freed
+from vfsim.checks.lifetime import is_freed, ledger
 from vfsim.checks.oops import errno_name, error_name, oops
 from vfsim.checks.rules import RULES, Clause, Kind, LockPath
 from vfsim.sim.context import NOBLOCK, SHARED, Pin, enter, held_entries, unpin
@@ -496,15 +496,13 @@ def _pass_on(site: Site, t: Task, obj: Any, sign: int) -> bool:
 
     False if there is none to move; True for objects of whose references nobody keeps account.
     """
-    account = account_of(t.machine, obj)
-    if account is None:
+    books = ledger(t.machine)
+    if obj not in books.kernel:
         return True
-    balance = account.get(site, 0) * sign
-    if balance < 1:
+    if books.balance(site, obj) * sign < 1:
         return False
-    caller = innermost(t)
-    account[site] -= sign
-    account[caller] = account.get(caller, 0) + sign
+    books.change(site, obj, -sign)
+    books.change(innermost(t), obj, sign)
     return True
 
 

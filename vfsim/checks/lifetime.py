@@ -37,6 +37,63 @@ _GRAVES = "lifetime.graves"
 _LEDGER = "lifetime.ledger"
 
 Account = dict["Site | None", int]
+"""Who has how many references on an object: methods of filesystems, and the kernel (None)."""
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """The accounts of all objects of a world, by method, because most objects have one only.
+
+    Attributes:
+        kernel: the kernel's balance for every object that has a count, 0 too; oldest first.
+        methods: those of each method that are not 0.
+    """
+
+    kernel: dict[Any, int] = attrs.field(factory=dict)
+    methods: dict[Site, dict[Any, int]] = attrs.field(factory=dict)
+
+    def change(self, site: Site | None, obj: Any, delta: int) -> None:
+        """One account changes."""
+        kernel = self.kernel
+        if site is None:
+            kernel[obj] = kernel.get(obj, 0) + delta
+            return
+        kernel.setdefault(obj, 0)
+        book = self.methods.get(site)
+        if book is None:
+            book = self.methods[site] = {}
+        balance = book.get(obj, 0) + delta
+        if balance:
+            book[obj] = balance
+        else:
+            book.pop(obj, None)
+
+    def balance(self, site: Site | None, obj: Any) -> int:
+        """One account."""
+        book = self.kernel if site is None else self.methods.get(site, {})
+        return book.get(obj, 0)
+
+    def account(self, obj: Any) -> Account:
+        """All accounts of one object; empty if it has none."""
+        if obj not in self.kernel:
+            return {}
+        found: Account = {None: self.kernel[obj]}
+        found.update((site, book[obj]) for site, book in self.methods.items() if obj in book)
+        return found
+
+    def close(self, obj: Any) -> None:
+        """The object is gone."""
+        if self.kernel.pop(obj, None) is not None:
+            for book in self.methods.values():
+                book.pop(obj, None)
+
+
+def ledger(machine: Machine) -> Ledger:
+    """Never sleeps.  The accounts of a world."""
+    found: Ledger | None = machine.data.get(_LEDGER)
+    if found is None:
+        found = machine.data[_LEDGER] = Ledger()
+    return found
 
 
 # -- freed objects ---------------------------------------------------------------------------------
@@ -92,9 +149,7 @@ def free(obj: Any, what: str = "") -> None:
     stack = () if machine.trace is None else call_trace(sys._getframe(1))
     graves: dict[Any, Grave] = machine.data.setdefault(_GRAVES, {})
     graves[obj] = Grave(what, K.cur.name, machine.now, stack, spender(machine, obj))
-    ledger = machine.data.get(_LEDGER)
-    if ledger is not None:
-        ledger.pop(obj, None)
+    ledger(machine).close(obj)
     object.__setattr__(obj, "__class__", _twin(kind))
 
 
@@ -275,20 +330,16 @@ def note_ref(obj: Any, delta: int, why: str, count: int | None = None) -> None:
     machine = K.machine
     if K.cur is NOBODY or machine.dead:
         return
-    ledger: dict[Any, Account] | None = machine.data.get(_LEDGER)
-    if ledger is None:
-        ledger = machine.data[_LEDGER] = {}
-    account = ledger.get(obj)
-    if account is None:
-        account = ledger[obj] = {}
+    books: Ledger = machine.data.get(_LEDGER) or ledger(machine)
     held = K.cur.held
-    site = None
     while held is not None:
         if held[0].is_pin:
-            site = held[0].site
+            books.change(held[0].site, obj, delta)
             break
         held = held[1]
-    account[site] = account.get(site, 0) + delta
+    else:
+        kernel = books.kernel
+        kernel[obj] = kernel.get(obj, 0) + delta
     if count is not None and (count < 0 or (delta > 0 and count <= delta and why != "new")):
         _miscounted(machine, obj, count, why)
     trace = K.trace
@@ -301,18 +352,11 @@ def note_ref(obj: Any, delta: int, why: str, count: int | None = None) -> None:
 
 def hand_over(obj: Any, why: str) -> None:
     """Never sleeps.  A reference of the running method's now belongs to the kernel."""
-    machine = K.machine
-    account = machine.data.get(_LEDGER, {}).get(obj)
+    books = ledger(K.machine)
     site = innermost(K.cur)
-    if account is not None and site is not None:
-        account[site] = account.get(site, 0) - 1
-        account[None] = account.get(None, 0) + 1
-
-
-def account_of(machine: Machine, obj: Any) -> Account | None:
-    """Never sleeps.  The balance of references on ``obj`` by method, None for the kernel's."""
-    found: Account | None = machine.data.get(_LEDGER, {}).get(obj)
-    return found
+    if site is not None and obj in books.kernel:
+        books.change(site, obj, -1)
+        books.change(None, obj, 1)
 
 
 def _miscounted(machine: Machine, obj: Any, count: int, why: str) -> None:
@@ -339,7 +383,7 @@ def debtor(machine: Machine, obj: Any) -> Culprit:
 
     A filesystem's method, if there is one, else the kernel.
     """
-    account: Account = machine.data.get(_LEDGER, {}).get(obj, {})
+    account = ledger(machine).account(obj)
     worst = max(
         (site for site, balance in account.items() if site is not None and balance > 0),
         key=lambda site: account[site],
@@ -350,14 +394,14 @@ def debtor(machine: Machine, obj: Any) -> Culprit:
 
 def referenced(machine: Machine, kind: type) -> list[Any]:
     """Never sleeps.  The objects of a class that are not freed, oldest first."""
-    return [obj for obj in machine.data.get(_LEDGER, {}) if type(obj) is kind]
+    return [obj for obj in ledger(machine).kernel if type(obj) is kind]
 
 
 def spender(machine: Machine, obj: Any) -> Site | None:
     """Never sleeps.  The filesystem's method that put most, if its methods together put more
     references on ``obj`` than they took and got.
     """
-    account: Account = machine.data.get(_LEDGER, {}).get(obj, {})
+    account = ledger(machine).account(obj)
     theirs = [(balance, site) for site, balance in account.items() if site is not None]
     if sum(balance for balance, _ in theirs) >= 0:
         return None
@@ -389,7 +433,7 @@ def overput(obj: Any, culprit: Culprit) -> tuple[Culprit, tuple[str, ...]]:
 
 def ledger_of(machine: Machine, obj: Any) -> list[str]:
     """Never sleeps.  Lines on the references of ``obj``: balances, and what was never put."""
-    account: Account = machine.data.get(_LEDGER, {}).get(obj, {})
+    account = ledger(machine).account(obj)
     lines = [
         f"{'the kernel' if site is None else f'{site.title}()'} took {balance} more than were put"
         for site, balance in account.items()

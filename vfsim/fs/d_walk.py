@@ -16,8 +16,10 @@ The counterpart of ``d_walk``, ``shrink_dentry_list`` and their users in ``fs/dc
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
+from vfsim.checks.bugs import warn
 from vfsim.checks.lifetime import note_ref, report_leak
 from vfsim.fs.dentry import (
     DCACHE_DENTRY_KILLED,
@@ -41,22 +43,27 @@ from vfsim.fs.dentry import (
     parent_once,
 )
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
-from vfsim.sim.scheduler import cond_resched
+from vfsim.mm.list_lru import LRU_REMOVED, LRU_ROTATE, LRU_SKIP, list_lru_walk
+from vfsim.sim.scheduler import cond_resched, cpu_relax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vfsim.fs.inode import Inode
     from vfsim.fs.super import SuperBlock
 
 D_WALK_CONTINUE, D_WALK_QUIT, D_WALK_NORETRY, D_WALK_SKIP = range(4)
 """What a walk shall do next: go on, stop, go on but never start over, or leave out the children."""
 
+BATCH = 1024
+"""How many dentries `shrink_dcache_sb` takes at a time."""
 
-class _Retry(Exception):
-    """A rename ran during the walk."""
 
-
-def d_walk(start: Dentry, visit: Callable[[Dentry], int]) -> None:
+def d_walk(
+    start: Dentry,
+    visit: Callable[[Dentry], int],
+    finish: Callable[[], object] | None = None,
+) -> None:
     """Never sleeps.  Call ``visit`` on ``start`` and on everything below, each under its d_lock,
     parents first.
 
@@ -64,24 +71,28 @@ def d_walk(start: Dentry, visit: Callable[[Dentry], int]) -> None:
         start: the caller holds a reference on it.
         visit: returns one of D_WALK_*; it may see a dentry twice if the walk starts over, and must
             not sleep.
+        finish: called in the end under ``start``'s d_lock, unless the walk was stopped or a rename
+            cut it short: no rename has run since it began.
 
     Takes ``rename_lock`` (its sequence, then the lock) and d_locks, two at a time.  Source:
-    ``d_walk``.
+    ``d_walk``, which goes down and up again with a lock in its hand where this one notes what lies
+    below.
     """
     rename_lock = dcache().rename_lock
     seq = rename_lock.read_begin()
-    try:
-        if _walk(start, visit, lambda: rename_lock.read_retry(seq)):
-            return
-    except _Retry:
-        pass
-    rename_lock.lock_excl()
-    _walk(start, visit, lambda: False)
-    rename_lock.unlock_excl()
+    if not _walk(start, visit, finish, lambda: rename_lock.read_retry(seq)):
+        rename_lock.lock_excl()
+        _walk(start, visit, finish, lambda: False)
+        rename_lock.unlock_excl()
 
 
-def _walk(start: Dentry, visit: Callable[[Dentry], int], moved: Callable[[], bool]) -> bool:
-    """Never sleeps.  One pass; False (or _Retry, from inside the tree) if it must be made again."""
+def _walk(
+    start: Dentry,
+    visit: Callable[[Dentry], int],
+    finish: Callable[[], object] | None,
+    moved: Callable[[], bool],
+) -> bool:
+    """Never sleeps.  One pass; False if a rename ran and it must be made again."""
     retry = True
     todo = [start]
     rcu_read_lock()
@@ -90,8 +101,8 @@ def _walk(start: Dentry, visit: Callable[[Dentry], int], moved: Callable[[], boo
             this = todo.pop()
             below: list[Dentry] = []
             with this.d_lock:
-                if retry and moved():
-                    raise _Retry
+                if moved():
+                    return not retry
                 if this is start:
                     answer = visit(this)
                     if answer in (D_WALK_QUIT, D_WALK_SKIP):
@@ -108,7 +119,12 @@ def _walk(start: Dentry, visit: Callable[[Dentry], int], moved: Callable[[], boo
                         return True
                     retry = retry and answer != D_WALK_NORETRY
             todo.extend(reversed(below))
-        return not (retry and moved())
+        with start.d_lock:
+            if moved():
+                return not retry
+            if finish is not None:
+                finish()
+        return True
     finally:
         rcu_read_unlock()
 
@@ -116,7 +132,7 @@ def _walk(start: Dentry, visit: Callable[[Dentry], int], moved: Callable[[], boo
 # -- killing what was collected --------------------------------------------------------------------
 
 
-def _d_shrink_add(dentry: Dentry, victims: list[Dentry]) -> None:
+def _d_shrink_add(dentry: Dentry, victims: list[Dentry] | deque[Dentry]) -> None:
     """Never sleeps.  Put a dentry that is on no list on a private one.  The caller holds d_lock."""
     dentry.d_flags |= DCACHE_SHRINK_LIST | DCACHE_LRU_LIST
     victims.append(dentry)
@@ -160,18 +176,25 @@ def _lock_parent(dentry: Dentry) -> Dentry | None:
         rcu_read_unlock()
         return None
     dentry.d_lock.lock(DENTRY_D_LOCK_NESTED)
+    dead = dentry.d_lockref.count < 0
+    if dead:  # killed meanwhile, and so perhaps the parent, whose memory may go
+        parent.d_lock.unlock()
     rcu_read_unlock()
-    return parent
+    return None if dead else parent
 
 
 def shrink_dentry_list(victims: list[Dentry]) -> None:
     """Sleeps.  Kill the dentries of a private list that are still unused, and the ancestors only
     they kept.
 
+    What holds the locks outside d_lock may want d_lock itself: they are only tried, and a dentry
+    whose inode is busy goes to the end of the list.  `_lock_parent` has the fix of v4.16.
+
     Source: ``shrink_dentry_list``.
     """
-    while victims:
-        dentry = victims.pop(0)
+    todo = deque(victims)
+    while todo:
+        dentry = todo.popleft()
         dentry.d_lock.lock()
         parent = _lock_parent(dentry)
         dentry.d_flags &= ~(DCACHE_SHRINK_LIST | DCACHE_LRU_LIST)
@@ -184,8 +207,9 @@ def shrink_dentry_list(victims: list[Dentry]) -> None:
             continue
         inode = dentry.d_inode
         if inode is not None and not inode.i_lock.trylock():
-            _d_shrink_add(dentry, victims)
-            _wait_out(dentry, parent)
+            _d_shrink_add(dentry, todo)
+            _unlock_both(dentry, parent)
+            cpu_relax()
             continue
         dentry_kill_locked(dentry, parent)
         if parent is not None:
@@ -196,17 +220,6 @@ def _unlock_both(dentry: Dentry, parent: Dentry | None) -> None:
     dentry.d_lock.unlock()
     if parent is not None:
         parent.d_lock.unlock()
-
-
-def _wait_out(dentry: Dentry, parent: Dentry | None) -> None:
-    """Never sleeps.  Let go of both d_locks and spin until the inode's i_lock was free once."""
-    inode = dentry.d_inode
-    assert inode is not None
-    rcu_read_lock()
-    _unlock_both(dentry, parent)
-    inode.i_lock.lock()
-    inode.i_lock.unlock()
-    rcu_read_unlock()
 
 
 def _put_ancestor(dentry: Dentry | None) -> None:
@@ -222,7 +235,8 @@ def _put_ancestor(dentry: Dentry | None) -> None:
             break
         inode = dentry.d_inode
         if inode is not None and not inode.i_lock.trylock():
-            _wait_out(dentry, parent)
+            _unlock_both(dentry, parent)
+            cpu_relax()
             continue
         dentry_kill_locked(dentry, parent)
         dentry = parent
@@ -236,19 +250,11 @@ def shrink_dcache_parent(parent: Dentry) -> None:
     ``shrink_dcache_parent``.
     """
     while True:
-        victims: list[Dentry] = []
-        found = False
-
-        def visit(dentry: Dentry, victims: list[Dentry] = victims) -> int:
-            nonlocal found
-            if dentry is not parent and _collect(dentry, victims):
-                found = True
-            return D_WALK_NORETRY if victims else D_WALK_CONTINUE
-
-        d_walk(parent, visit)
-        if not found:
+        found = _Found(parent)
+        d_walk(parent, found.select_collect)
+        if not found.any:
             return
-        shrink_dentry_list(victims)
+        shrink_dentry_list(found.victims)
         cond_resched()
 
 
@@ -256,7 +262,8 @@ def d_invalidate(dentry: Dentry) -> None:
     """Sleeps.  Hide a dentry that is no longer valid, throw away what is unused below it, unmount
     what is mounted there.
 
-    Source: ``d_invalidate``.
+    It is hidden in the moment in which nothing below it is unused or a mountpoint.  Takes d_locks,
+    and ``rename_lock`` as `d_walk` does.  Source: ``d_invalidate``.
     """
     with dentry.d_lock:
         if not dentry.d_hashed:
@@ -265,32 +272,76 @@ def d_invalidate(dentry: Dentry) -> None:
         d_drop(dentry)
         return
     while True:
-        victims: list[Dentry] = []
-        mountpoint: Dentry | None = None
-        found = False
-
-        def visit(node: Dentry, victims: list[Dentry] = victims) -> int:
-            nonlocal mountpoint, found
-            if node.d_flags & DCACHE_MOUNTED:
-                mountpoint = dget_dlock(node)
-                return D_WALK_QUIT
-            if node is not dentry and _collect(node, victims):
-                found = True
-            return D_WALK_NORETRY if victims else D_WALK_CONTINUE
-
-        d_walk(dentry, visit)
-        if victims:
-            shrink_dentry_list(victims)
-        if mountpoint is not None:
+        found = _Found(dentry)
+        d_walk(dentry, found.detach_and_collect, found.check_and_drop)
+        if found.victims:
+            shrink_dentry_list(found.victims)
+        if found.mountpoint is not None:
             from vfsim.fs.mount import detach_mounts
 
-            detach_mounts(mountpoint)
-            dput(mountpoint)
-        elif not found:
-            with dentry.d_lock:
-                d_drop_locked(dentry)
+            detach_mounts(found.mountpoint)
+            dput(found.mountpoint)
+        elif not found.any:
             return
         cond_resched()
+
+
+class _Found:
+    """What a walk below ``start`` has found.
+
+    Attributes:
+        victims: unused dentries, taken off the LRU.  any: whether there were unused ones, on this
+            list or on somebody else's.  mountpoint: a dentry that something is mounted on, with a
+            reference.
+    """
+
+    __slots__ = ("any", "mountpoint", "start", "victims")
+
+    def __init__(self, start: Dentry) -> None:
+        self.start = start
+        self.victims: list[Dentry] = []
+        self.any = False
+        self.mountpoint: Dentry | None = None
+
+    def select_collect(self, dentry: Dentry) -> int:
+        """Never sleeps.  Take an unused dentry.  Source: ``select_collect``."""
+        if dentry is not self.start and _collect(dentry, self.victims):
+            self.any = True
+        return D_WALK_NORETRY if self.victims else D_WALK_CONTINUE
+
+    def detach_and_collect(self, dentry: Dentry) -> int:
+        """Never sleeps.  Stop at a mountpoint, else as `select_collect`."""
+        if dentry.d_flags & DCACHE_MOUNTED:
+            self.mountpoint = dget_dlock(dentry)
+            return D_WALK_QUIT
+        return self.select_collect(dentry)
+
+    def check_and_drop(self) -> None:
+        """Never sleeps.  Hide ``start`` if nothing was found.  Its d_lock is held."""
+        if self.mountpoint is None and not self.any:
+            d_drop_locked(self.start)
+
+
+def d_prune_aliases(inode: Inode) -> None:
+    """Sleeps.  Throw away the unused dentries of an inode: what it shows has changed elsewhere.
+
+    Takes i_lock, then d_locks, and tries the parents'.  Source: ``d_prune_aliases``.
+    """
+    while True:
+        inode.i_lock.lock()
+        for dentry in inode.i_dentry:
+            dentry.d_lock.lock()
+            parent = None
+            if not dentry.d_lockref.count:
+                parent = _lock_parent(dentry)
+                if not dentry.d_lockref.count:
+                    dentry_kill_locked(dentry, parent)  # lets go of all the locks
+                    dput(parent)
+                    break
+            _unlock_both(dentry, parent)
+        else:
+            inode.i_lock.unlock()
+            return
 
 
 def d_genocide(root: Dentry) -> None:
@@ -318,6 +369,8 @@ def shrink_dcache_for_umount(sb: SuperBlock) -> None:
 
     The caller holds ``s_umount`` exclusive.  Source: ``shrink_dcache_for_umount``.
     """
+    if not sb.s_umount.is_locked():
+        warn("dcache.umount", f"the dentries of {sb!r} are thrown away without s_umount")
     root = sb.s_root
     assert root is not None
     sb.s_root = None
@@ -340,8 +393,8 @@ def shrink_dcache_for_umount(sb: SuperBlock) -> None:
 
 
 def prune_dcache_sb(sb: SuperBlock, count: int) -> int:
-    """Sleeps.  Throw away up to ``count`` dentries that nobody used lately, oldest first; returns
-    how many were tried.
+    """Sleeps.  Look at ``count`` unused dentries, oldest first, and throw away those that nobody
+    used lately; returns how many have left the LRU.
 
     The caller holds ``s_umount`` at least shared.  A dentry used since the last call gets a second
     chance.
@@ -349,40 +402,45 @@ def prune_dcache_sb(sb: SuperBlock, count: int) -> int:
     """
     victims: list[Dentry] = []
     lru = sb.s_dentry_lru
-    with sb.s_dentry_lru_lock:
-        for dentry in list(lru)[:count]:
-            if (
-                not dentry.d_lock.trylock()
-            ):  # the LRU lock nests inside d_lock: only a try is allowed here
-                continue
-            if dentry.d_lockref.count:
-                del lru[dentry]
-                dentry.d_flags &= ~DCACHE_LRU_LIST
-            elif dentry.d_flags & DCACHE_REFERENCED:
-                dentry.d_flags &= ~DCACHE_REFERENCED
-                lru[dentry] = lru.pop(dentry)
-            else:
-                del lru[dentry]
-                _d_shrink_add(dentry, victims)
-            dentry.d_lock.unlock()
-    freed = len(victims)
+
+    def isolate(dentry: Dentry) -> int:
+        if not dentry.d_lock.trylock():  # the LRU lock nests inside d_lock
+            return LRU_SKIP
+        answer = LRU_REMOVED
+        if dentry.d_lockref.count:
+            del lru[dentry]
+            dentry.d_flags &= ~DCACHE_LRU_LIST
+        elif dentry.d_flags & DCACHE_REFERENCED:
+            dentry.d_flags &= ~DCACHE_REFERENCED
+            answer = LRU_ROTATE
+        else:
+            del lru[dentry]
+            _d_shrink_add(dentry, victims)
+        dentry.d_lock.unlock()
+        return answer
+
+    removed = list_lru_walk(lru, sb.s_dentry_lru_lock, isolate, count)
     shrink_dentry_list(victims)
-    return freed
+    return removed
 
 
 def shrink_dcache_sb(sb: SuperBlock) -> None:
     """Sleeps.  Throw away all unused dentries of a superblock, recently used or not.  Source:
     ``shrink_dcache_sb``.
     """
-    while sb.s_dentry_lru:
+    lru = sb.s_dentry_lru
+    while lru:
         victims: list[Dentry] = []
-        with sb.s_dentry_lru_lock:
-            for dentry in list(sb.s_dentry_lru):
-                if dentry.d_lock.trylock():
-                    del sb.s_dentry_lru[dentry]
-                    dentry.d_flags &= ~DCACHE_LRU_LIST
-                    if not dentry.d_lockref.count:
-                        _d_shrink_add(dentry, victims)
-                    dentry.d_lock.unlock()
+
+        def isolate(dentry: Dentry, victims: list[Dentry] = victims) -> int:
+            if not dentry.d_lock.trylock():
+                return LRU_SKIP
+            del lru[dentry]
+            _d_shrink_add(dentry, victims)
+            dentry.d_lock.unlock()
+            return LRU_REMOVED
+
+        if not list_lru_walk(lru, sb.s_dentry_lru_lock, isolate, BATCH):
+            cpu_relax()  # all of them are locked by others
         shrink_dentry_list(victims)
         cond_resched()

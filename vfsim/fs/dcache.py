@@ -52,6 +52,7 @@ from vfsim.fs.d_move import (
 from vfsim.fs.d_walk import (
     d_genocide,
     d_invalidate,
+    d_prune_aliases,
     d_walk,
     prune_dcache_sb,
     shrink_dcache_for_umount,
@@ -98,9 +99,9 @@ from vfsim.fs.dentry import (
     is_root,
 )
 from vfsim.fs.inode import drop_nlink, iput
-from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.mm.writeback import mark_inode_dirty
 from vfsim.sim.errors import ELOOP
+from vfsim.sim.scheduler import cpu_relax
 
 if TYPE_CHECKING:
     from vfsim.fs.inode import Inode
@@ -111,7 +112,10 @@ if TYPE_CHECKING:
 
 def _attach(dentry: Dentry, inode: Inode) -> None:
     """Never sleeps.  Make a dentry positive.  The caller holds i_lock and d_lock."""
-    inode.i_dentry.append(dentry)
+    if inode.i_dentry:
+        inode.i_dentry.append(dentry)
+    else:
+        inode.i_dentry = [dentry]
     seq = dentry.d_seq
     seq.write_begin()
     dentry.d_inode = inode
@@ -310,11 +314,8 @@ def d_delete(dentry: Dentry) -> None:
             dentry.d_flags &= ~DCACHE_CANT_MOUNT
             dentry_unlink_inode(dentry, inode)
             return
-        rcu_read_lock()  # our dentry keeps the inode, and only we can take that away
         lock.unlock()
-        inode.i_lock.lock()
-        inode.i_lock.unlock()
-        rcu_read_unlock()
+        cpu_relax()
 
 
 __all__ = [
@@ -361,6 +362,7 @@ __all__ = [
     "d_make_root",
     "d_mountpoint",
     "d_move",
+    "d_prune_aliases",
     "d_rehash",
     "d_set_d_op",
     "d_splice_alias",

@@ -14,25 +14,26 @@ Which lock guards what::
 
     dentry.d_lock               d_flags, d_lockref.count, d_name, d_parent, d_subdirs, d_inode,
     d_hashed parent.d_lock               its d_subdirs and the d_parent of every child
-    parent.d_hash_lock          which children can be found by name (Linux: the hash bucket's bit
-    lock) inode.i_lock                i_dentry, and d_inode of every alias
+    the bucket's bit lock       the chain of dentries of one parent and key, d_hashed
+    inode.i_lock                i_dentry, and d_inode of every alias
     sb.s_dentry_lru_lock        sb.s_dentry_lru
     rename_lock (write)         every change of d_parent and d_name of a dentry in use
 
-and the order: i_lock > d_lock > s_dentry_lru_lock, d_hash_lock.  Two d_locks: ancestor first;
-strangers by address, unless one has rename_lock, which only one can.  The rule is in `d_move`.
+and the order: i_lock > d_lock > s_dentry_lru_lock, bucket.  Two d_locks: ancestor first; strangers
+by address, unless one has rename_lock, which only one can.  The rule is in `d_move`.
 Killing goes against the order, so it only tries the outer locks (`dentry_kill`).
 
-Linux has one hash table for all names; here each directory has one for its own children, whose
-single bucket lock stands for the bucket locks.  The counterpart of ``struct dentry`` and of the
-first half of ``fs/dcache.c`` of v4.10.
+Linux has one hash table for all names; here the chains lie with the directories whose children they
+are, while their locks are the buckets of one table (`hash_bucket`): as in Linux two names share a
+lock if their hashes agree so far, whatever their directories.  The counterpart of ``struct dentry``
+and of the first half of ``fs/dcache.c`` of v4.10.
 """
 
 from __future__ import annotations
 
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING, Annotated, Any
-from weakref import ref
+from zlib import crc32
 
 import attrs
 
@@ -44,7 +45,7 @@ from vfsim.locks.bitlock import BitLock
 from vfsim.locks.lockref import LockRef
 from vfsim.locks.rcu import call_rcu, rcu_read_lock, rcu_read_unlock
 from vfsim.locks.seqlock import SeqCount, SeqLock
-from vfsim.sim.scheduler import cond_resched, might_sleep
+from vfsim.sim.scheduler import cond_resched, cpu_relax, might_sleep
 from vfsim.sim.shared import READ_ONCE, guarded_by, kernel_struct
 from vfsim.sim.state import K
 
@@ -82,6 +83,9 @@ DCACHE_OP_RELEASE = 1 << 30
 DCACHE_OP_DNAME = 1 << 31
 DCACHE_OP_INIT = 1 << 32
 DCACHE_MANAGED_DENTRY = DCACHE_MOUNTED | DCACHE_NEED_AUTOMOUNT | DCACHE_MANAGE_TRANSIT
+
+BUCKETS = 256
+"""Buckets of the hash, each with a lock of its own."""
 
 DENTRY_D_LOCK_NORMAL = 0
 DENTRY_D_LOCK_NESTED = 1
@@ -140,11 +144,11 @@ class Dentry:
             hashing.
         d_subdirs: the children, oldest first.  d_child_pos: the place among them, never used twice.
         d_key: what the name is hashed as.  d_hashed: its parent can find it by that.
-        d_hashtable, d_hash_lock: its own children that can be found by name.
+        d_hashtable: its own children that can be found by name.
         d_lookups, d_lookup_lock: those of them being looked up just now.
         d_wait, d_lookup_task: for those who wait for its lookup to be over, and for whom.
         d_fsdata: whatever the filesystem wants.
-        d_addr: stands for the address of the structure, where the locking rules order by address.
+        d_creator, d_nth: the task that made it, and as what of its objects (see `d_addr`).
     """
 
     d_name: Annotated[str, guarded_by("d_lock", "@rename_lock", read=_DIR, seq="d_seq")]
@@ -162,14 +166,14 @@ class Dentry:
     d_key: Annotated[Any, guarded_by("d_lock", read=_DIR, seq="d_seq")]
     d_hashed: Annotated[bool, guarded_by("d_lock", lockless=True)]
     d_hashtable: dict[Any, tuple[Dentry, ...]] | None
-    d_hash_lock: BitLock | None
     d_lookups: dict[Any, tuple[Dentry, ...]] | None
     d_lookup_lock: BitLock | None
     d_wait: Annotated[WaitQueue | None, guarded_by("d_lock")]
     d_lookup_task: Annotated[Task | None, guarded_by("d_lock")]
     d_fsdata: Any
     d_time: int
-    d_addr: tuple[str, int]
+    d_creator: str
+    d_nth: int
 
     def __init__(self, sb: SuperBlock, name: str, parent: Dentry | None) -> None:
         self.d_name = name
@@ -186,7 +190,7 @@ class Dentry:
         self.d_lockref = lockref = LockRef("d_lock")
         lockref.count = 1
         self.d_lock = lockref.lock
-        self.d_lock.of = ref(self)
+        self.d_lock.of = self
         self.d_seq = SeqCount("d_seq")
         self.d_subdirs = None
         self.d_child_pos = 0
@@ -194,7 +198,6 @@ class Dentry:
         self.d_key = name
         self.d_hashed = False
         self.d_hashtable = None
-        self.d_hash_lock = None
         self.d_lookups = None
         self.d_lookup_lock = None
         self.d_wait = None
@@ -203,7 +206,15 @@ class Dentry:
         self.d_time = 0
         task = K.cur
         task.objects += 1
-        self.d_addr = (task.id, task.objects)
+        self.d_creator = task.id
+        self.d_nth = task.objects
+
+    @property
+    def d_addr(self) -> tuple[str, int]:
+        """Stands for the address of the structure, where the locking rules order by address: who
+        made it, and as what of his objects.
+        """
+        return self.d_creator, self.d_nth
 
     def _check(self) -> None:
         """The invariants of one dentry, true whenever nobody holds its d_lock, its parent's or
@@ -241,9 +252,15 @@ class Dentry:
 
 @attrs.define(eq=False)
 class Dcache:
-    """What all dentries of a world share: the lock against renames under a reader's feet."""
+    """What all dentries of a world share.
+
+    Attributes:
+        rename_lock: against renames under a reader's feet.
+        buckets: the locks of the hash, by bucket, made when first needed.
+    """
 
     rename_lock: SeqLock = attrs.field(factory=lambda: SeqLock("rename_lock"))
+    buckets: dict[int, BitLock] = attrs.field(factory=dict)
 
 
 def dcache() -> Dcache:
@@ -356,12 +373,17 @@ def d_real(dentry: Dentry, inode: Inode | None, open_flags: int) -> Dentry:
 # -- the hash --------------------------------------------------------------------------------------
 
 
-def hash_lock(parent: Dentry) -> BitLock:
-    """Never sleeps.  The lock of the hash of ``parent``'s children, made when first needed."""
-    lock = parent.d_hash_lock
+def hash_bucket(parent: Dentry, key: Any) -> BitLock:
+    """Never sleeps.  The lock of the bucket in which ``parent``'s children of that key are.
+
+    A bucket is told by the parent's address and the name, by sums that are the same in every run.
+    """
+    buckets = dcache().buckets
+    text = key if isinstance(key, str) else repr(key)
+    bucket = crc32(text.encode(errors="surrogatepass"), parent.d_nth) % BUCKETS
+    lock = buckets.get(bucket)
     if lock is None:
-        lock = parent.d_hash_lock = BitLock("dcache_hash_bucket")
-        parent.d_hashtable = {}
+        lock = buckets[bucket] = BitLock("dcache_hash_bucket")
     return lock
 
 
@@ -372,10 +394,12 @@ def d_rehash_locked(dentry: Dentry) -> None:
     Readers walk a chain without its lock, so a chain is replaced, never changed.
     """
     parent = dentry.d_parent
-    lock = parent.d_hash_lock or hash_lock(parent)
-    lock.lock()
-    table: dict[Any, tuple[Dentry, ...]] = parent.d_hashtable  # type: ignore[assignment]
     key = dentry.d_key
+    lock = hash_bucket(parent, key)
+    lock.lock()
+    table = parent.d_hashtable
+    if table is None:
+        table = parent.d_hashtable = {}
     others = table.get(key)
     table[key] = (dentry,) if others is None else (dentry, *others)
     dentry.d_hashed = True
@@ -390,10 +414,10 @@ def d_drop_locked(dentry: Dentry) -> None:
         return
     parent = dentry.d_parent
     if parent is not dentry:
-        lock = hash_lock(parent)
+        key = dentry.d_key
+        lock = hash_bucket(parent, key)
         lock.lock()
         table: dict[Any, tuple[Dentry, ...]] = parent.d_hashtable  # type: ignore[assignment]
-        key = dentry.d_key
         chain = table[key]
         if len(chain) == 1:
             del table[key]
@@ -523,6 +547,8 @@ def dput(dentry: Dentry | None) -> None:
         parent = _dentry_kill(dentry)
         if parent is None:
             return
+        if parent is dentry:
+            cpu_relax()
         dentry = parent
         cond_resched()
 
@@ -553,36 +579,21 @@ def _dentry_kill(dentry: Dentry) -> Dentry | None:
     now the caller's.
 
     The locks outside d_lock are only tried.  If one is taken, the dentry itself is returned, still
-    alive: the caller starts over, once that lock was free.
+    alive and with the caller's reference: the caller starts over.  Source: ``dentry_kill``.
     """
     inode = dentry.d_inode
-    if inode is not None and not inode.i_lock.trylock():
-        _wait_for(inode.i_lock, dentry)
-        return dentry
-    parent = dentry.d_parent
-    if parent is dentry:
-        dentry_kill_locked(dentry, None)
-        return None
-    if not parent.d_lock.trylock():
+    if inode is None or inode.i_lock.trylock():
+        parent = dentry.d_parent
+        if parent is dentry:
+            dentry_kill_locked(dentry, None)
+            return None
+        if parent.d_lock.trylock():
+            dentry_kill_locked(dentry, parent)
+            return parent
         if inode is not None:
             inode.i_lock.unlock()
-        _wait_for(parent.d_lock, dentry)
-        return dentry
-    dentry_kill_locked(dentry, parent)
-    return parent
-
-
-def _wait_for(lock: SpinLock, dentry: Dentry) -> None:
-    """Never sleeps.  Let go of d_lock and spin until ``lock`` was free once.
-
-    Linux just tries again at once.  Here that could go on for ever, because a schedule may be
-    unfair for ever.
-    """
-    rcu_read_lock()
     dentry.d_lock.unlock()
-    lock.lock()
-    lock.unlock()
-    rcu_read_unlock()
+    return dentry
 
 
 def dentry_kill_locked(dentry: Dentry, parent: Dentry | None) -> None:

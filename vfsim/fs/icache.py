@@ -36,12 +36,15 @@ from vfsim.fs.operations import SuperOperations
 from vfsim.locks.rcu import call_rcu
 from vfsim.locks.spinlock import SpinLock
 from vfsim.locks.waitqueue import WaitQueue
-from vfsim.mm.truncate import truncate_inode_pages
+from vfsim.mm.list_lru import LRU_REMOVED, LRU_RETRY, LRU_ROTATE, LRU_SKIP, list_lru_walk
+from vfsim.mm.truncate import invalidate_mapping_pages, truncate_inode_pages
 from vfsim.mm.writeback import inode_io_list_del, inode_wait_for_writeback
 from vfsim.sim.scheduler import cond_resched, might_sleep
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vfsim.fs.inode import Inode
     from vfsim.fs.super import SuperBlock
     from vfsim.sim.task import Task
@@ -96,20 +99,34 @@ class InodeCache:
 
     Attributes:
         inode_hash_lock: guards the hash.
-        inode_hashtable: (superblock, number) to the inodes of that number: one alive, and some
-            being freed.
+        inode_hashtable: by superblock and hash value, which is the number except with
+            `iget5_locked`, the first inode of a chain: of each number one alive, and some being
+            freed.
         last_ino: for `get_next_ino`.
     """
 
     inode_hash_lock: SpinLock = attrs.field(factory=lambda: SpinLock("inode_hash_lock"))
-    inode_hashtable: dict[tuple[SuperBlock, int], list[Inode]] = attrs.field(factory=dict)
+    inode_hashtable: dict[SuperBlock, dict[int, Inode]] = attrs.field(factory=dict)
     last_ino: int = 0
 
     def _check(self) -> None:
-        for key, chain in self.inode_hashtable.items():
-            alive = [i for i in chain if not i.i_state & I_DYING]
-            assert len(alive) <= 1, f"two inodes of number {key[1]} on {key[0]!r}"
-            assert all(i.i_hash == key for i in chain)
+        for sb, table in self.inode_hashtable.items():
+            for hashval in table:
+                alive: dict[int, None] = {}
+                for inode in self.chain(sb, hashval):
+                    assert inode.i_sb is sb and inode.i_hash == hashval
+                    if not inode.i_state & I_DYING:
+                        ino = inode.i_ino
+                        assert ino not in alive, f"two inodes of number {ino} on {sb!r}"
+                        alive[ino] = None
+
+    def chain(self, sb: SuperBlock, hashval: int) -> Iterator[Inode]:
+        """The inodes of a hash value.  The caller holds inode_hash_lock."""
+        table = self.inode_hashtable.get(sb)
+        inode = table.get(hashval) if table is not None else None
+        while inode is not None:
+            yield inode
+            inode = inode.i_hash_next
 
 
 def icache() -> InodeCache:
@@ -144,17 +161,31 @@ def inode_sb_list_del(inode: Inode) -> None:
         sb.s_inode_list_lock.unlock()
 
 
-def hash_add(cache: InodeCache, inode: Inode, key: tuple[SuperBlock, int]) -> None:
+def hash_add(cache: InodeCache, inode: Inode, hashval: int) -> None:
     """Never sleeps.  Hash an inode.  The caller holds inode_hash_lock and i_lock."""
-    cache.inode_hashtable.setdefault(key, []).insert(0, inode)
-    inode.i_hash = key
+    table = cache.inode_hashtable.get(inode.i_sb)
+    if table is None:
+        table = cache.inode_hashtable[inode.i_sb] = {}
+    inode.i_hash_next = table.get(hashval)
+    table[hashval] = inode
+    inode.i_hash = hashval
 
 
 def insert_inode_hash(inode: Inode) -> None:
     """Never sleeps.  Make an inode findable by its number.  Source: ``insert_inode_hash``."""
     cache = icache()
     with cache.inode_hash_lock, inode.i_lock:
-        hash_add(cache, inode, (inode.i_sb, inode.i_ino))
+        must_be_the_only_one(cache, inode)
+        hash_add(cache, inode, inode.i_ino)
+
+
+def must_be_the_only_one(cache: InodeCache, inode: Inode) -> None:
+    """Never sleeps.  A number is given again when who had it is gone: one that is being freed may
+    still be on its way to the disk.
+    """
+    for other in cache.chain(inode.i_sb, inode.i_ino):
+        if other.i_ino == inode.i_ino:
+            warn("inode.number", f"{inode!r} is hashed while {other!r} has its number")
 
 
 def remove_inode_hash(inode: Inode) -> None:
@@ -168,13 +199,25 @@ def remove_inode_hash(inode: Inode) -> None:
 
 def hash_del(cache: InodeCache, inode: Inode) -> None:
     """Never sleeps.  Unhash an inode.  The caller holds inode_hash_lock and i_lock."""
-    key = inode.i_hash
-    if key is not None:
-        chain = cache.inode_hashtable[key]
-        chain.remove(inode)
-        if not chain:
-            del cache.inode_hashtable[key]
-        inode.i_hash = None
+    hashval = inode.i_hash
+    if hashval is None:
+        return
+    table = cache.inode_hashtable[inode.i_sb]
+    after = inode.i_hash_next
+    before = None
+    for other in cache.chain(inode.i_sb, hashval):
+        if other is inode:
+            break
+        before = other
+    if before is not None:
+        before.i_hash_next = after
+    elif after is not None:
+        table[hashval] = after
+    else:
+        del table[hashval]
+        if not table:
+            del cache.inode_hashtable[inode.i_sb]
+    inode.i_hash = inode.i_hash_next = None
 
 
 # -- waiting for states ----------------------------------------------------------------------------
@@ -339,29 +382,51 @@ def inode_lru_del(inode: Inode) -> None:
 
 
 def prune_icache_sb(sb: SuperBlock, count: int) -> int:
-    """Sleeps.  Evict up to ``count`` inodes that nobody used lately, oldest first; returns how
-    many.
+    """Sleeps.  Look at ``count`` unused inodes, oldest first, and evict those that nobody used
+    lately; returns how many have left the LRU.
 
     The caller holds ``s_umount`` at least shared.  Inodes used since the last call get a second
-    chance.
+    chance, and those with pages lose these first.  Source: ``prune_icache_sb``.
     """
     freeable: list[Inode] = []
-    with sb.s_inode_lru_lock:
-        for inode in list(sb.s_inode_lru)[:count]:
-            if (
-                not inode.i_lock.trylock()
-            ):  # the LRU lock nests inside i_lock: only a try is allowed here
-                continue
-            if inode.i_count or inode.i_state & ~I_REFERENCED:
-                del sb.s_inode_lru[inode]
-            elif inode.i_state & I_REFERENCED or (inode._data is not None and inode._data.nrpages):
-                inode.i_state &= ~I_REFERENCED
-                sb.s_inode_lru[inode] = sb.s_inode_lru.pop(inode)
-            else:
-                inode.i_state |= I_FREEING
-                inode.i_state_owner = K.cur
-                del sb.s_inode_lru[inode]
-                freeable.append(inode)
-            inode.i_lock.unlock()
+    lru = sb.s_inode_lru
+
+    def isolate(inode: Inode) -> int:
+        if not inode.i_lock.trylock():  # the LRU lock nests inside i_lock
+            return LRU_SKIP
+        answer = LRU_REMOVED
+        if inode.i_count or inode.i_state & ~I_REFERENCED:
+            del lru[inode]
+        elif inode.i_state & I_REFERENCED:
+            inode.i_state &= ~I_REFERENCED
+            answer = LRU_ROTATE
+        elif inode._data is not None and inode._data.nrpages:
+            _drop_pages(inode)
+            return LRU_RETRY
+        else:
+            inode.i_state |= I_FREEING
+            inode.i_state_owner = K.cur
+            del lru[inode]
+            freeable.append(inode)
+        inode.i_lock.unlock()
+        return answer
+
+    removed = list_lru_walk(lru, sb.s_inode_lru_lock, isolate, count)
     _dispose(freeable)
-    return len(freeable)
+    return removed
+
+
+def _drop_pages(inode: Inode) -> None:
+    """Sleeps.  Take the clean pages from an unused inode on the LRU, which can go when it has none.
+
+    Called with i_lock, which is released, and s_inode_lru_lock, which is let go meanwhile.
+    """
+    from vfsim.fs.inode import iget, iput
+
+    lock = inode.i_sb.s_inode_lru_lock
+    iget(inode)
+    inode.i_lock.unlock()
+    lock.unlock()
+    invalidate_mapping_pages(inode.i_data)
+    iput(inode)
+    lock.lock()

@@ -36,9 +36,9 @@ How an inode ends, and the cache, are in `vfsim.fs.icache`.  The counterpart of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from stat import S_ISDIR, S_ISGID
 from typing import TYPE_CHECKING, Annotated, Any
-from weakref import ref
 
 from vfsim.checks.bugs import bug, warn
 from vfsim.checks.instances import ascending, order_by
@@ -74,6 +74,7 @@ from vfsim.fs.icache import (
     inode_sb_list_add,
     inode_sb_list_del,
     insert_inode_hash,
+    must_be_the_only_one,
     prune_icache_sb,
     remove_inode_hash,
     state_wait,
@@ -139,10 +140,12 @@ class Inode:
         i_mapping: its page cache, made on first use; i_data is its own one.
         i_private: whatever the filesystem wants.  i_link: a symlink's target, if it is kept in
             memory.
-        i_count: references.  i_state: I_* bits.  i_flags: S_* bits.
+        i_count: references.  i_state: I_* bits; read without i_lock by who has just got it from
+            the cache.  i_flags: S_* bits.
         i_acl, i_default_acl: its access control lists, see `vfsim.fs.acl_cache`.
+        i_hash: the value that it is hashed by, or None; i_hash_next: the next of that value.
         i_dentry: the dentries that name it.  i_dir_seq: moves when a name is added to a directory.
-        i_addr: stands for the address of the structure, where the locking rules order by address.
+        i_creator, i_nth: the task that made it, and as what of its objects (see `i_addr`).
         i_io_list: the writeback list it is on, kept by writeback.
     """
 
@@ -177,7 +180,8 @@ class Inode:
     i_rwsem: RwSem
     i_dir_seq: SeqLock | None
     i_writecount: int
-    i_hash: Annotated[tuple[SuperBlock, int] | None, guarded_by("i_lock")]  # its key
+    i_hash: Annotated[int | None, guarded_by("i_lock")]
+    i_hash_next: Annotated[Inode | None, guarded_by("@inode_hash_lock")]
     i_on_sb_list: Annotated[bool, guarded_by("i_sb.s_inode_list_lock")]
     i_io_list: Annotated[Any, guarded_by("i_sb.s_bdi.wb.list_lock")]
     i_wb_list: Any
@@ -185,7 +189,8 @@ class Inode:
     i_sync: Annotated[Any, guarded_by("i_lock")]
     i_flctx: Any
     i_bdev: Any
-    i_addr: tuple[str, int]
+    i_creator: str
+    i_nth: int
     _data: AddressSpace | None
     _mapping: AddressSpace | None
 
@@ -225,6 +230,7 @@ class Inode:
         self.i_dir_seq = None
         self.i_writecount = 0
         self.i_hash = None
+        self.i_hash_next = None
         self.i_on_sb_list = False
         self.i_io_list = None
         self.i_wb_list = None
@@ -234,9 +240,17 @@ class Inode:
         self.i_bdev = None
         task = K.cur
         task.objects += 1
-        self.i_addr = (task.id, task.objects)
+        self.i_creator = task.id
+        self.i_nth = task.objects
         self._data = None
         self._mapping = None
+
+    @property
+    def i_addr(self) -> tuple[str, int]:
+        """Stands for the address of the structure, where the locking rules order by address: who
+        made it, and as what of his objects.
+        """
+        return self.i_creator, self.i_nth
 
     @property
     def i_data(self) -> AddressSpace:
@@ -285,7 +299,7 @@ class Inode:
             f"{self!r}: a directory with two names"
         )
         if self.i_hash is not None:
-            assert self in icache().inode_hashtable.get(self.i_hash, ()), (
+            assert self in icache().chain(self.i_sb, self.i_hash), (
                 f"{self!r}: hashed but not in the hash"
             )
         check_dirty(self)
@@ -376,20 +390,27 @@ def lockdep_annotate_inode_mutex_key(inode: Inode) -> None:
 
 def _give_rwsem(inode: Inode, name: str) -> None:
     inode.i_rwsem = RwSem(name)
-    inode.i_rwsem.of = ref(inode)
+    inode.i_rwsem.of = inode
 
 
 # -- finding ---------------------------------------------------------------------------------------
 
 
-def _find_inode(cache: InodeCache, sb: SuperBlock, ino: int) -> Inode | None:
+Test = Callable[["Inode"], bool]
+
+
+def _find_inode(
+    cache: InodeCache, sb: SuperBlock, ino: int, test: Test | None = None
+) -> Inode | None:
     """Sleeps.  The live inode of that number with a new reference; waits for dying ones to be gone.
 
-    The caller holds ``inode_hash_lock``, which is released while waiting.
+    The caller holds ``inode_hash_lock``, which is released while waiting.  Source:
+    ``find_inode_fast``, and with ``test`` (which inode of that hash value) ``find_inode``.
     """
-    key = (sb, ino)
     while True:
-        for inode in cache.inode_hashtable.get(key, ()):
+        for inode in cache.chain(sb, ino):
+            if test is not None and not test(inode):
+                continue
             inode.i_lock.lock()
             if inode.i_state & I_DYING:
                 wait_on_freeing_inode(cache, inode)
@@ -439,6 +460,23 @@ def _ready(inode: Inode) -> bool:
     return True
 
 
+def ilookup5(sb: SuperBlock, hashval: int, test: Test) -> Inode | None:
+    """Sleeps.  As `ilookup`, where a number alone does not tell an inode.
+
+    Args:
+        hashval: what it was hashed by.  test: whether it is the one; called with
+            ``inode_hash_lock`` held.
+
+    Source: ``ilookup5``.
+    """
+    cache = icache()
+    while True:
+        with cache.inode_hash_lock:
+            inode = _find_inode(cache, sb, hashval, test)
+        if inode is None or _ready(inode):
+            return inode
+
+
 def iget_locked(sb: SuperBlock, ino: int) -> Inode:
     """Sleeps.  The inode of that number with a new reference; I_NEW is set in ``i_state`` if it
     must be filled in.
@@ -446,35 +484,76 @@ def iget_locked(sb: SuperBlock, ino: int) -> Inode:
     Whoever gets I_NEW must end it with `unlock_new_inode` or `iget_failed`; everybody else waits
     for that. Takes ``inode_hash_lock``.  Source: ``iget_locked``.
     """
+
+    def number(inode: Inode) -> None:
+        inode.i_ino = ino
+
+    return _iget(sb, ino, None, number)
+
+
+def iget5_locked(sb: SuperBlock, hashval: int, test: Test, set: Callable[[Inode], object]) -> Inode:
+    """Sleeps.  As `iget_locked`, where a number alone does not tell an inode.
+
+    Args:
+        hashval: what to hash it by.
+        test: whether an inode of that hash value is the one.
+        set: makes a new inode the one, so that ``test`` knows it; raises OSError if it cannot.
+            Both are called with ``inode_hash_lock`` held, and never sleep.
+
+    Raises:
+        OSError: ENOMEM, or what ``set`` says.
+
+    Source: ``iget5_locked``.
+    """
+    return _iget(sb, hashval, test, set)
+
+
+def _iget(sb: SuperBlock, hashval: int, test: Test | None, set: Callable[[Inode], object]) -> Inode:
+    """Sleeps.  Find an inode, or make one that is new."""
     cache = icache()
     while True:
         with cache.inode_hash_lock:
-            inode = _find_inode(cache, sb, ino)
+            inode = _find_inode(cache, sb, hashval, test)
         if inode is None:
             inode = alloc_inode(sb)
-            with cache.inode_hash_lock:
-                old = _find_inode(cache, sb, ino)
-                if old is None:
-                    inode.i_ino = ino
-                    _insert_new(cache, inode)
-                    inode_sb_list_add(inode)
-                    return inode
-            note_ref(inode, -1, "iget_locked: somebody else was faster")
-            inode.i_count = 0
-            destroy_inode(inode)
+            try:
+                with cache.inode_hash_lock:
+                    old = _find_inode(cache, sb, hashval, test)
+                    if old is None:
+                        set(inode)
+                        _insert_new(cache, inode, hashval)
+                        inode_sb_list_add(inode)
+                        return inode
+            except OSError:
+                _discard(inode)
+                raise
+            _discard(inode)
             inode = old
         if _ready(inode):
             return inode
 
 
-def _insert_new(cache: InodeCache, inode: Inode) -> None:
+def _discard(inode: Inode) -> None:
+    """Sleeps.  Free a fresh inode that nobody has seen: another one was faster, or it is wrong."""
+    note_ref(inode, -1, "iget_locked")
+    inode.i_count = 0
+    destroy_inode(inode)
+
+
+def _insert_new(cache: InodeCache, inode: Inode, hashval: int) -> None:
     """Never sleeps.  Hash an inode as I_NEW, owned by the running task.  The caller holds
     inode_hash_lock.
     """
     with inode.i_lock:
         inode.i_state |= I_NEW
         inode.i_state_owner = K.cur
-        hash_add(cache, inode, (inode.i_sb, inode.i_ino))
+        hash_add(cache, inode, hashval)
+
+
+def insert_new_locked(cache: InodeCache, inode: Inode) -> None:
+    """Never sleeps.  Hash an inode by its number, as I_NEW.  The caller holds inode_hash_lock."""
+    must_be_the_only_one(cache, inode)
+    _insert_new(cache, inode, inode.i_ino)
 
 
 def insert_inode_locked(inode: Inode) -> None:
@@ -491,7 +570,7 @@ def insert_inode_locked(inode: Inode) -> None:
         with cache.inode_hash_lock:
             old = _find_inode(cache, inode.i_sb, inode.i_ino)
             if old is None:
-                _insert_new(cache, inode)
+                insert_new_locked(cache, inode)
                 return
         wait_on_inode(old)
         taken = old.i_hash is not None
@@ -740,11 +819,13 @@ __all__ = [
     "get_next_ino",
     "icache",
     "iget",
+    "iget5_locked",
     "iget_failed",
     "iget_locked",
     "igrab",
     "ihold",
     "ilookup",
+    "ilookup5",
     "inc_nlink",
     "init_special_inode",
     "inode_add_lru",

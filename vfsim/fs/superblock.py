@@ -42,12 +42,14 @@ from vfsim.checks.lifetime import free, hand_over, note_ref
 from vfsim.fs.dentry import DCACHE_LRU_LIST, Dentry
 from vfsim.fs.inode import MS_ACTIVE
 from vfsim.fs.operations import DentryOperations, FileSystemType, SuperOperations
+from vfsim.fs.super_cache import super_shrinker
 from vfsim.fs.writers import SbWriters
 from vfsim.locks.mutex import Mutex
 from vfsim.locks.rcu import call_rcu
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.slab import kmalloc
 from vfsim.locks.spinlock import SpinLock
+from vfsim.mm.shrinker import register_shrinker, unregister_shrinker
 from vfsim.sim.errors import EBUSY, ENODEV
 from vfsim.sim.shared import guarded_by, kernel_struct
 from vfsim.sim.state import K
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from vfsim.block.device import BlockDevice
     from vfsim.fs.inode import Inode
     from vfsim.fs.mount import Mount
+    from vfsim.mm.shrinker import Shrinker
 
 # mount flags (mount(2)) and superblock flags
 MS_RDONLY = 1 << 0
@@ -118,7 +121,7 @@ class SuperBlock:
             timestamp can tell apart.
         s_active, s_count: see the top of this file.  s_writers: the freeze levels.
         s_inodes: all inodes.  s_inode_lru, s_dentry_lru: the unused ones, oldest first.
-        s_fs_info: whatever the filesystem wants.
+        s_shrink: what memory pressure calls.  s_fs_info: whatever the filesystem wants.
         s_remove_count: inodes without links that are still in use.
     """
 
@@ -155,6 +158,7 @@ class SuperBlock:
     s_inode_lru_lock: SpinLock
     s_dentry_lru: dict[Dentry, None]
     s_dentry_lru_lock: SpinLock
+    s_shrink: Shrinker
     s_inodes_wb: Any
     s_i_lock_class: str
     s_i_rwsem_class: str
@@ -195,6 +199,7 @@ class SuperBlock:
         self.s_inode_lru_lock = SpinLock("inode_lru_lock")
         self.s_dentry_lru = {}
         self.s_dentry_lru_lock = SpinLock("dentry_lru_lock")
+        self.s_shrink = super_shrinker(self)
         self.s_inodes_wb = None
         self.s_i_lock_class = f"i_lock:{name}"
         self.s_i_rwsem_class = f"i_rwsem:{name}"
@@ -345,6 +350,7 @@ def sget(
     world.super_blocks[new] = None
     world.fs_supers.setdefault(type(fs_type), {})[new] = None
     world.sb_lock.unlock()
+    register_shrinker(new.s_shrink)
     return new
 
 
@@ -516,5 +522,6 @@ def deactivate_locked_super(sb: SuperBlock) -> None:
     if sb.s_active:
         sb.s_umount.up_write()
         return
+    unregister_shrinker(sb.s_shrink)
     sb.s_type.kill_sb(sb)
     put_super(sb)

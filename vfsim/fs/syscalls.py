@@ -83,10 +83,12 @@ from vfsim.fs.super import (
     sync_one_pass,
     user_get_super,
 )
+from vfsim.fs.super_cache import drop_caches
 from vfsim.fs.umount import MNT_DETACH, MNT_EXPIRE, MNT_FORCE, UMOUNT_NOFOLLOW, do_umount
 from vfsim.fs.writers import sb_end_write, sb_start_write
 from vfsim.fs.xattr import getxattr, listxattr, removexattr, setxattr
 from vfsim.sim.errors import (
+    EACCES,
     EBADF,
     EINVAL,
     ENOENT,
@@ -817,6 +819,18 @@ class Sys:
         """Sleeps.  Bring everything to the disks."""
         iterate_supers(_sync_later)
         iterate_supers(_sync_now)
+
+    @syscall
+    def drop_caches(self, what: int = 3) -> None:
+        """Sleeps.  What root writes to ``/proc/sys/vm/drop_caches``: 1 drops clean pages, 2 unused
+        dentries and inodes, 3 both.
+
+        Raises:
+            OSError: EACCES, EINVAL.
+        """
+        if not capable(CAP_SYS_ADMIN):
+            raise EACCES()
+        drop_caches(what, iterate_supers)
 
     @syscall
     def syncfs(self, fd: int) -> None:

@@ -82,6 +82,10 @@ class OwnedLock:
         return f"<{self.title} {self.name}, {self._state()}, {waiting} {self.waiting}>"
 
 
+NONE_YET: dict[Task, int] = {}
+"""The readers of a lock that never had one: most of a big cache, so they share it."""
+
+
 class SharedLock(OwnedLock):
     """A lock with many readers or one owner, who writes.
 
@@ -115,8 +119,16 @@ class SharedLock(OwnedLock):
             return False
         t = K.cur
         self._got(t, self.key | SHARED | TRY)
-        self.readers[t] = self.readers.get(t, 0) + 1
+        if self.readers:
+            self.readers[t] = self.readers.get(t, 0) + 1
+        else:
+            self._first_reader(t)
         return True
+
+    def _first_reader(self, t: Task) -> None:
+        if self.readers is NONE_YET:
+            self.readers = {}
+        self.readers[t] = 1
 
     def _got(self, t: Task, key: int) -> None:
         """Note for the order rules, and on the held stack, that a task has it."""

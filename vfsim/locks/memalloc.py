@@ -6,15 +6,17 @@ the lock that stands for it: reclaim holds it (`fs_reclaim_acquire`), and each a
 whether it could take it (`might_alloc`), as a reader of a sequence counter does.
 
 Inside `memalloc_nofs_save` nothing calls into filesystems, whatever the flags say; inside
-`memalloc_noio_save` nothing starts I/O either.  Both nest.  Nothing here is a scheduling point.
+`memalloc_noio_save` nothing starts I/O either.  Inside `memalloc_noreclaim_save` (the flag
+``PF_MEMALLOC``) nothing reclaims: reclaim itself is in one.  All nest.  Nothing here is a
+scheduling point.
 
 ``fs_reclaim`` is from v4.14; in v4.10 lockdep had usage bits for the same purpose.
-`memalloc_nofs_save` is from v4.12.  A task in reclaim is not exempt (no ``PF_MEMALLOC``).
+`memalloc_nofs_save` is from v4.12.
 """
 
 from __future__ import annotations
 
-from vfsim.sim.context import FS_RECLAIM, NOFS, NOIO, SHARED, enter
+from vfsim.sim.context import FS_RECLAIM, NOFS, NOIO, NORECLAIM, SHARED, enter
 from vfsim.sim.cpu import pop, push
 from vfsim.sim.scheduler import might_sleep
 from vfsim.sim.state import K
@@ -32,7 +34,8 @@ GFP_NOIO = GFP_DIRECT_RECLAIM
 GFP_NOFS = GFP_DIRECT_RECLAIM | GFP_IO
 GFP_KERNEL = GFP_DIRECT_RECLAIM | GFP_IO | GFP_FS
 
-_LOOK = FS_RECLAIM.key | SHARED
+LOOK = FS_RECLAIM.key | SHARED
+"""What an allocation enters for a moment; known in a context once it was judged there."""
 
 
 def current_gfp_context(gfp: int) -> int:
@@ -45,7 +48,9 @@ def current_gfp_context(gfp: int) -> int:
 
 def _reclaims(gfp: int) -> bool:
     """Whether an allocation may call into filesystems."""
-    return bool(gfp & GFP_DIRECT_RECLAIM and current_gfp_context(gfp) & GFP_FS)
+    if not gfp & GFP_DIRECT_RECLAIM or K.cur.ctx.noreclaim:
+        return False
+    return bool(current_gfp_context(gfp) & GFP_FS)
 
 
 def might_alloc(gfp: int) -> None:
@@ -54,8 +59,8 @@ def might_alloc(gfp: int) -> None:
     """
     if _reclaims(gfp):
         ctx = K.cur.ctx
-        if _LOOK not in ctx.next:
-            enter(ctx, _LOOK, FS_RECLAIM)
+        if LOOK not in ctx.next:
+            enter(ctx, LOOK, FS_RECLAIM)
     if gfp & GFP_DIRECT_RECLAIM:
         might_sleep()
 
@@ -90,3 +95,13 @@ def memalloc_noio_save() -> None:
 def memalloc_noio_restore() -> None:
     """Never sleeps.  Undo one `memalloc_noio_save`."""
     pop(NOIO)
+
+
+def memalloc_noreclaim_save() -> None:
+    """Never sleeps.  Until `memalloc_noreclaim_restore` allocations take what there is."""
+    push(NORECLAIM)
+
+
+def memalloc_noreclaim_restore() -> None:
+    """Never sleeps.  Undo one `memalloc_noreclaim_save`."""
+    pop(NORECLAIM)

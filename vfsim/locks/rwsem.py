@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vfsim.locks.common import ReadSide, SharedLock
+from vfsim.locks.common import NONE_YET, ReadSide, SharedLock
 from vfsim.locks.mutex import overtaken
 from vfsim.sim.context import SHARED, LockClass, change_mode, enter, nested, release
 from vfsim.sim.scheduler import block
@@ -47,7 +47,7 @@ class RwSem(SharedLock):
         self.name = name
         self.key = LockClass.get(name, "rwsem", sleeps=True).key
         self.owner: Task | None = None
-        self.readers: dict[Task, int] = {}
+        self.readers: dict[Task, int] = NONE_YET
         self.waiters: list[tuple[Task, bool]] | None = None
         if tried:
             self.__class__ = TriedRwSem
@@ -98,7 +98,10 @@ class RwSem(SharedLock):
             c = enter(t.ctx, key, self)
         if (self.owner is None and not self.waiters) or not self._wait(t, True):
             readers = self.readers
-            readers[t] = readers.get(t, 0) + 1 if readers else 1
+            if readers is NONE_YET:
+                self.readers = {t: 1}
+            else:
+                readers[t] = readers.get(t, 0) + 1 if readers else 1
         t.ctx = c
         t.held = (self, t.held)
 
@@ -144,7 +147,7 @@ class RwSem(SharedLock):
         """Sleeps.  Take it together with other readers."""
         t = K.cur
         if (self.owner is None and not self.waiters) or not self._wait(t, True):
-            self.readers[t] = 1
+            self._first_reader(t)
 
     def raw_up_read(self) -> None:
         """Never sleeps.  Let go of the read hold."""
@@ -161,7 +164,7 @@ class RwSem(SharedLock):
         if not change_mode(t, self, SHARED):
             return
         self.owner = None
-        self.readers[t] = 1
+        self._first_reader(t)
         if self.waiters is not None:
             self._wake("downgrade_write")
 
@@ -221,7 +224,7 @@ class RwSem(SharedLock):
         """Give it to the first in line, who was overtaken; to a reader together with the others."""
         heir, shared = waiters[0]
         if shared:
-            self.readers[heir] = 1
+            self._first_reader(heir)
             heir.woken = HANDED
             self._wake_readers(waiters)
         else:

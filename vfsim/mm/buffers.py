@@ -67,6 +67,7 @@ from vfsim.mm.operations import WB_SYNC_NONE
 from vfsim.mm.page import PAGE_SIZE, Page, put_page, unlock_page, zero_user_segment
 from vfsim.sim.cpu import local_irq_restore, local_irq_save
 from vfsim.sim.errors import EIO
+from vfsim.sim.shared import smp_load_acquire
 
 if TYPE_CHECKING:
     from typing import Any
@@ -132,7 +133,7 @@ def try_to_free_buffers(page: Page) -> bool:
     """
     if not page.lock.is_locked():
         bug("page.buffers-unlocked", f"try_to_free_buffers() on {page}, which is not locked")
-    if page.writeback:
+    if smp_load_acquire(page, "writeback"):
         return False
     buffers = page.private
     if buffers is None:

@@ -32,6 +32,7 @@ from vfsim.mm.bdi import (
     mark_inode_writeback,
 )
 from vfsim.mm.page import DIRTY, TOWRITE, WRITEBACK, Page
+from vfsim.sim.shared import smp_store_release
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def end_page_writeback(page: Page) -> None:
     settle(("writeback", page))
     waiters = page.written  # once the bit is clear the page may be freed
     flags = mapping.tree_lock.lock_irqsave()
-    page.writeback = False
+    smp_store_release(page, "writeback", False)  # who finds it clear may free the buffers
     page.writer = None
     mapping.untag_locked(page, WRITEBACK)
     if not mapping.tagged(WRITEBACK):

@@ -134,7 +134,7 @@ class Page:
 
 
 def page_cache_alloc(gfp: int = GFP_KERNEL) -> Page:
-    """Never sleeps.  A fresh page with one reference, full of zeroes.
+    """Sleeps.  A fresh page with one reference, full of zeroes.
 
     Raises:
         ENOMEM: there is none.

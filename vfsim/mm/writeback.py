@@ -209,7 +209,7 @@ def _writeback_inodes_wb(wb: BdiWriteback, work: WritebackWork) -> bool:
     while wb.b_io:
         inode = next(iter(wb.b_io))
         sb = inode.i_sb
-        if not _trylock_super(sb):
+        if not trylock_super(sb):
             wb.dirty_locked(inode)  # being mounted, unmounted or remounted: later
             continue
         wrote |= _writeback_sb_inodes(sb, wb, work)
@@ -219,7 +219,7 @@ def _writeback_inodes_wb(wb: BdiWriteback, work: WritebackWork) -> bool:
     return wrote
 
 
-def _trylock_super(sb: SuperBlock) -> bool:
+def trylock_super(sb: SuperBlock) -> bool:
     """Never sleeps.  Keep a superblock from being unmounted, if that needs no waiting.
 
     Linux: ``trylock_super``.

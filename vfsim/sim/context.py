@@ -51,7 +51,7 @@ class LockClass:
             task takes a further one (see `mark_by_instance`).
     """
 
-    __slots__ = ("by_instance", "index", "kind", "name", "recursive_read", "sleeps", "spins")
+    __slots__ = ("by_instance", "index", "key", "kind", "name", "recursive_read", "sleeps", "spins")
     all: list[LockClass] = []
     _by_instance: dict[str, None] = {}
     _by_name: dict[tuple[str, str], LockClass] = {}
@@ -66,6 +66,7 @@ class LockClass:
         self.recursive_read = recursive_read
         self.by_instance = self.family in LockClass._by_instance
         self.index = len(LockClass.all)
+        self.key = self.index << CLASS_SHIFT
         LockClass.all.append(self)
 
     @classmethod
@@ -87,10 +88,6 @@ class LockClass:
                 )
             found = cls._by_name[name, kind] = cls(name, kind, sleeps, spins, recursive_read)
         return found
-
-    @property
-    def key(self) -> int:
-        return self.index << CLASS_SHIFT
 
     @property
     def family(self) -> str:
@@ -207,6 +204,7 @@ HARDIRQ_UNTHREADED = PseudoLock("hardirq context (not threaded)")
 FS_RECLAIM = PseudoLock("fs_reclaim")
 NOFS = PseudoLock("memalloc_nofs")
 NOIO = PseudoLock("memalloc_noio")
+NORECLAIM = PseudoLock("memalloc_noreclaim")
 CALLS = PseudoLock("filesystem method")
 HARD = (HARDIRQ.cls.kind, HARDIRQ_UNTHREADED.cls.kind)
 
@@ -220,12 +218,13 @@ class Ctx:
         irqs_off, bh_off: interrupts (softirqs) are not delivered on this CPU.
         in_irq: 0 task, 1 softirq, 2 hardirq.  rcu: depth of read sections.
         nofs, noio: allocations must not call into filesystems (start I/O).
+        noreclaim: nor free memory at all, because that is what the task is doing.
         mask: one bit per (class, subclass) held.
     """
 
     __slots__ = (
         "bh_off", "cold", "in_irq", "irqs_off", "key", "mask", "next", "nofs", "noio", "nopreempt",
-        "nosleep", "parent", "rcu", "rel",
+        "noreclaim", "nosleep", "parent", "rcu", "rel",
     )  # fmt: skip
 
     def __init__(self, parent: Ctx | None, key: int) -> None:
@@ -237,7 +236,7 @@ class Ctx:
         if parent is None:
             self.mask = self.in_irq = self.rcu = 0
             self.nosleep = self.nopreempt = self.irqs_off = self.bh_off = False
-            self.nofs = self.noio = False
+            self.nofs = self.noio = self.noreclaim = False
             return
         cls = LockClass.all[key >> CLASS_SHIFT]
         kind = cls.kind
@@ -253,6 +252,7 @@ class Ctx:
         self.nopreempt = parent.nopreempt or atomic
         self.nosleep = parent.nosleep or atomic or kind in (RCU.cls.kind, NOBLOCK.cls.kind)
         self.noio = parent.noio or kind == NOIO.cls.kind
+        self.noreclaim = parent.noreclaim or kind == NORECLAIM.cls.kind
         self.nofs = parent.nofs or self.noio or kind == NOFS.cls.kind
 
     def chain(self) -> list[int]:

@@ -6,12 +6,14 @@ kind             asked at                              what fails
 `ALLOC`          `vfsim.locks.slab.kmalloc`            ENOMEM
 `COPY`           `copied`, `fault_in`                  a copy from or to user memory: short, EFAULT
 `IO`             the disk, for each bio it serves      EIO
+`PRESSURE`       `kmalloc` that may wait               nothing: caches are shrunk first
 ================ ===================================== ============================================
 
 Each is a choice of the strategy (`Machine.choose`) in which 0 means that all is well, so that a
 run with faults is replayed like any other.  A kind is asked about only where it is on:
 ``Machine.faults`` has those that are.  ``Machine.failed`` counts what was made to fail: the results
 of such a run say nothing, but its locks, references and invariants must be right all the same.
+`PRESSURE` makes nothing fail and is not counted: whatever the caches forget, results stay.
 
 After Linux's fault-injection framework (``failslab``, ``fail_page_alloc``, ``fail_make_request``).
 """
@@ -26,8 +28,8 @@ from vfsim.sim.state import NOBODY, K
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ALLOC, COPY, IO = "alloc", "copy", "io"
-KINDS = (ALLOC, COPY, IO)
+ALLOC, COPY, IO, PRESSURE = "alloc", "copy", "io", "pressure"
+KINDS = (ALLOC, COPY, IO, PRESSURE)
 
 _SHORT, _NONE = 1, 2
 
@@ -59,6 +61,14 @@ def _choose(kind: str, n: int) -> int:
     if chosen:
         machine.failed += 1
     return chosen
+
+
+def pressed() -> bool:
+    """Never sleeps.  Whether memory is so short here that some must be freed first."""
+    machine = K.machine
+    if K.cur is NOBODY or PRESSURE not in machine.faults:
+        return False
+    return machine.choose(PRESSURE, 2) > 0
 
 
 def copied(count: int) -> int:

@@ -76,20 +76,30 @@ def cond_resched() -> None:
 _YIELD = ("yield", None)
 
 
-def yield_() -> None:
-    """Sleeps.  Give the CPU to whoever else can run; does not let time pass."""
+def cpu_relax() -> None:
+    """Never sleeps.  The caller tries again and again what somebody else has to make possible: let
+    others run first.
+
+    It is no promise that they do what is needed; who spins for ever is found as such, by its steps.
+    """
     me = K.cur
     machine = K.machine
-    if me.ctx.nosleep:
-        machine.judge.sleeping(me, None)
-    if me.rcu_waits is not None:
-        quiescent(me)
     K.left = left = K.left - 1  # a step; whoever is picked gets a new countdown
     if not left and machine.final:
         machine.out_of_steps(me)
     me.pending = _YIELD
     machine.rq.append(me)
     machine.schedule(me)
+
+
+def yield_() -> None:
+    """Sleeps.  Give the CPU to whoever else can run; does not let time pass."""
+    me = K.cur
+    if me.ctx.nosleep:
+        K.machine.judge.sleeping(me, None)
+    if me.rcu_waits is not None:
+        quiescent(me)
+    cpu_relax()
 
 
 class _Sleep:

@@ -80,7 +80,9 @@ def unused_and_not_new(inode: Inode) -> bool:
 
 @accesses_for_its_caller
 def being_freed(inode: Inode) -> bool:
-    return bool(inode.i_state & I_FREEING) and not inode.i_state & (I_SYNC | I_CLEAR)
+    """E10: nobody can find it, and nobody is busy with it."""
+    free = bool(inode.i_state & I_FREEING) and not inode.i_state & (I_SYNC | I_CLEAR)
+    return free and inode not in inode.i_sb.s_inode_lru
 
 
 @accesses_for_its_caller

@@ -267,6 +267,16 @@ def sync() -> Actor:
     return one("sync()", "", lambda sys: sys.sync(), changes=False)
 
 
+def drop_caches() -> Actor:
+    """Memory pressure, twice: what was used lately has a second chance."""
+
+    def do(sys: Sys) -> None:
+        sys.drop_caches()
+        sys.drop_caches()
+
+    return one("drop_caches()", "", do, changes=False)
+
+
 def chmod(path: str, mode: int) -> Actor:
     name = f"chmod({_short(path)},{mode:o})"
     return one(name, "", lambda sys: sys.chmod(path, mode))

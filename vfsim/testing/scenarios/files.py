@@ -9,6 +9,7 @@ from vfsim.testing.scenarios.calls import (
     append,
     chmod,
     create,
+    drop_caches,
     empty,
     fsync,
     ftruncate,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _F = (file("/f", b"old data"),)
 _PAGES = (file("/f", b"o" * (2 * PAGE)),)
+_A = file("/d/a")
 _ZEROS = Weak(zeros=True)
 
 
@@ -95,6 +97,19 @@ def syncing() -> Iterator[Found]:
     yield scenario(sync(), create("/a"), unlink("/f"), before=_F)
     yield scenario(sync(), sync(), append("/f", b"new"), before=_F)
     yield scenario(sync(), truncate("/f", 0), before=_PAGES)
+
+
+def pressed() -> Iterator[Found]:
+    """Memory pressure, which may throw away whatever nobody uses, against those who use it."""
+    yield scenario(drop_caches(), stat("/f"), before=_F)
+    yield scenario(drop_caches(), read("/f"), before=_F)
+    yield scenario(drop_caches(), append("/f", b"new"), before=_F)
+    yield scenario(drop_caches(), create("/a"), stat("/a"))
+    yield scenario(drop_caches(), unlink("/f"), stat("/f"), before=_F)
+    yield scenario(drop_caches(), rename("/f", "/d/f"), before=(*_F, folder("/d")))
+    yield scenario(drop_caches(), rename("/d", "/e"), stat("/d/a"), before=(folder("/d"), _A))
+    yield scenario(drop_caches(), drop_caches(), rename("/f", "/g"), before=_F)
+    yield scenario(drop_caches(), sync(), append("/f", b"new"), before=_F)
 
 
 def nameless() -> Iterator[Found]:

@@ -66,6 +66,15 @@ def create(sys: Sys) -> None:
     make(sys)
 
 
+def shrink(sys: Sys) -> None:
+    """A file with bytes and a name that is not there, until memory is short."""
+    make(sys, data=b"abc")
+    stat_missing(sys)
+    sys.sync()
+    for _ in range(5):
+        sys.drop_caches()
+
+
 def create_by_mknod(sys: Sys) -> None:
     """A new file, by mknod(2)."""
     sys.mknod("/f", S_IFREG | 0o644)

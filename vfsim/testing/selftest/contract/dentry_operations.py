@@ -9,6 +9,7 @@ from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.sim.scheduler import msleep
 from vfsim.testing.selftest import programs
 from vfsim.testing.selftest.changes import passing, sleeping
+from vfsim.testing.selftest.contract.grounds import CachedGround
 from vfsim.testing.selftest.contract.managed import ManagedGround
 from vfsim.testing.selftest.contract.notation import Row
 
@@ -60,6 +61,24 @@ def mutants() -> Iterator[Mutant]:
     yield from _d_manage()
     yield from _d_automount()
     yield from _d_real()
+    yield from _under_pressure()
+
+
+def _under_pressure() -> Iterator[Mutant]:
+    """The same cells, where a shrinker kills the dentry: inside somebody's allocation."""
+
+    def row(method: str) -> Row:
+        return Row(
+            "dentry_operations", method, programs.shrink, CachedGround, variant="under-pressure"
+        )
+
+    prune = row("d_prune")
+    yield from prune.yes(D_LOCK, "dentry.d_lock", rwsem=False)
+    yield from prune.never_blocks(MAY_BLOCK, variant="sleeps")
+    yield from prune.shared("", "dentry.d_parent.d_lock", "E25")
+    for method in ("d_release", "d_iput"):
+        yield from row(method).no(D_LOCK, "dentry.d_lock")
+        yield from row(method).may_block(MAY_BLOCK)
 
 
 def _d_revalidate() -> Iterator[Mutant]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vfsim.block.buffer import wait_on_buffer, write_dirty_buffer
+from vfsim.filesystems.libfs import touch
 from vfsim.filesystems.wholefs import (
     WholeAtomicDirectory,
     WholeAttributes,
+    WholeDirectory,
     WholePages,
     WholePlainFile,
     get_block,
 )
+from vfsim.fs.dcache import d_instantiate
+from vfsim.fs.super import kill_block_super
 from vfsim.mm.buffers import (
     block_read_full_page,
     block_write_begin,
@@ -23,9 +27,11 @@ from vfsim.mm.operations import AddressSpaceOperations
 from vfsim.testing.selftest.mutants import Ground
 
 if TYPE_CHECKING:
+    from vfsim.fs.dcache import Dentry
     from vfsim.fs.file import File
     from vfsim.fs.inode import Inode
     from vfsim.fs.operations import FileOperations, InodeOperations
+    from vfsim.fs.super import SuperBlock
     from vfsim.mm.mapping import AddressSpace
     from vfsim.mm.page import Page
     from vfsim.mm.writepages import WritebackControl
@@ -35,6 +41,25 @@ class AtomicGround(Ground):
     """Opening is one step: ``atomic_open``."""
 
     directory: InodeOperations = WholeAtomicDirectory()
+
+
+class CachedDirectory(WholeDirectory):
+    """A directory whose names lie in the dcache only until memory is short, and are lost then."""
+
+    def enter(self, dir: Inode, dentry: Dentry, inode: Inode) -> None:
+        """Never sleeps.  Give a name its inode."""
+        d_instantiate(dentry, inode)
+        touch(dir)
+
+
+class CachedGround(Ground):
+    """Names and inodes can be thrown away while the filesystem is mounted."""
+
+    directory: InodeOperations = CachedDirectory()
+
+    def kill_sb(self, sb: SuperBlock) -> None:
+        """Sleeps.  No name has a reference of its own."""
+        kill_block_super(sb)
 
 
 class PlainGround(Ground):

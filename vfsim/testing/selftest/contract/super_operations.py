@@ -9,6 +9,7 @@ from vfsim.fs.inode import I_FREEING, I_NEW, I_SYNC, iput
 from vfsim.fs.super import sync_filesystem
 from vfsim.testing.selftest import programs
 from vfsim.testing.selftest.changes import drop, holding, take, without
+from vfsim.testing.selftest.contract.grounds import CachedGround
 from vfsim.testing.selftest.contract.notation import Row
 from vfsim.testing.selftest.mutants import Mutant
 
@@ -60,6 +61,31 @@ def mutants() -> Iterator[Mutant]:
     yield from _statfs()
     yield from _states()
     yield from _ends()
+    yield from _under_pressure()
+
+
+def _under_pressure() -> Iterator[Mutant]:
+    """The end of an inode that a shrinker evicts: inside somebody's allocation."""
+
+    def row(method: str) -> Row:
+        return _row(method, programs.shrink, "under-pressure", ground=CachedGround)
+
+    for method in ("evict_inode", "destroy_inode"):
+        yield from row(method).may_block(rule="P6", variant=method)
+    evict = row("evict_inode")
+    yield evict.caller("E10", "is called on an inode that lives", _without_bits(I_FREEING))
+    yield evict.caller("E10", "is called on one that is on the LRU", _on_the_lru, "lru")
+    yield evict.filesystem("E10", "does not clear the inode", _uncleared)
+    yield row("destroy_inode").filesystem("E24", "frees the inode at once", _freed_at_once)
+
+
+def _on_the_lru(call: Call) -> Any:
+    lru = call.inode.i_sb.s_inode_lru
+    lru[call.inode] = None
+    try:
+        return call.go()
+    finally:
+        del lru[call.inode]
 
 
 def _drop_inode() -> Iterator[Mutant]:
