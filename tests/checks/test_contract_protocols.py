@@ -531,7 +531,7 @@ def test_pfn_mkwrite_and_map_pages() -> None:
 
 
 def superblock() -> Any:
-    return Bag(s_umount=RwSem("s_umount:fs"), s_root=Bag(), s_bdev=None)
+    return Bag(s_umount=RwSem("s_umount:fs"), s_root=Bag(), s_bdev=None, s_op=None, s_type=None)
 
 
 def mount(how: Callable[[], Any]) -> list[str]:
