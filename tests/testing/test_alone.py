@@ -52,9 +52,10 @@ ADO = Assertion("x.much-ado", "x", "much ado about a link", much_ado, given=befo
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One assertion, no scenarios."""
+    """One assertion, no corpus, no scenarios."""
     monkeypatch.setattr(checking, "assertions", lambda: iter([ADO]))
     monkeypatch.setattr(checking, "library", list)
+    monkeypatch.setattr(checking, "areas", dict)
 
 
 def test_only_the_calls_that_are_needed_are_told() -> None:

@@ -66,6 +66,10 @@ class Undeclared(Watched):
         super().__init__(Declared(cls, name, ordered, None), ordered)
         self.contents = contents
 
+    def _value(self, obj: Any) -> Any:
+        """Nothing that a read window could have handed out: such objects are declared."""
+        return None
+
     def _kind(self, obj: Any, value: Any) -> int:
         return WRITE
 

@@ -205,7 +205,7 @@ class Watched:
         guard = self.guard
         if windows.STALE:
             windows.used(obj, f"reads .{self.field.name} of a")
-            windows.fresh(getattr(obj, self.raw))
+            windows.fresh(self._value(obj))
         windows.met(t, obj)
         if guard.publishes:
             self._learn(obj)
@@ -279,8 +279,12 @@ class Watched:
         if before is not None and K.cur.epoch is not None:
             learn(K.cur, before)
 
+    def _value(self, obj: Any) -> Any:
+        """What is in the field, without looking at it as a task would."""
+        return getattr(obj, self.raw)
+
     def _kind(self, obj: Any, value: Any) -> int:
-        return WRITE if getattr(obj, self.raw) is not value else REWRITE
+        return WRITE if self._value(obj) is not value else REWRITE
 
     def _in_window(self, t: Task, obj: Any) -> bool:
         """Whether the task looks at the object in a window; remembers what it sees there."""
@@ -288,7 +292,7 @@ class Watched:
         window = windows.WINDOWS.get(t, {}).get(self.count(obj))
         if window is None:
             return False
-        value = getattr(obj, self.raw)
+        value = self._value(obj)
         if type(value) in STRUCTS and not windows.knows(t, value):
             window.read[value] = f"{self.field.cls.__name__}.{self.field.name}"
         return True

@@ -79,7 +79,8 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="",
             metavar="KINDS",
             callback=_faults,
-            help="Let things fail while the tasks run: alloc, copy, io, or several with commas.",
+            help="Let things fail while the tasks run: alloc, copy, io, or pressure (allocations "
+            "reclaim memory); several with commas.",
         ),
         click.option("--mount-options", default="", metavar="TEXT", help="Options for each mount."),
         click.option(
