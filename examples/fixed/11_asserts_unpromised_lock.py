@@ -1,10 +1,10 @@
 """The method takes the lock that it needs. It is a lock of its own, since the directory's may be
-held already.
+held already, and one to spin on: a walk in RCU mode must not sleep.
 """
 
 from vfsim.filesystems.ramfs import RamDirectory, RamFS
 from vfsim.fs import Inode, SuperBlock, generic_permission
-from vfsim.locks import Mutex
+from vfsim.locks import SpinLock
 
 
 class StrictDir(RamDirectory):
@@ -24,4 +24,4 @@ class StrictFS(RamFS):
 
     def fill_super(self, sb: SuperBlock, data: str) -> None:
         super().fill_super(sb, data)
-        sb.s_fs_info = Mutex("strict_count")
+        sb.s_fs_info = SpinLock("strict_count")

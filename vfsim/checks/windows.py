@@ -11,7 +11,8 @@ came in between::
 After a window failed or was abandoned, the objects that were read in it are *stale* for that task:
 using one (reading or writing a declared field of it, or storing it in one) is reported, until the
 task has read it again.  An object that the task had used before the window is not stale: it may
-know it from somewhere else.
+know it from somewhere else.  Of a window in an RCU section nothing is stale after the section: the
+task starts over, and may meet the same objects in places that nobody watches.
 
 =================  ==============================================================================
 rule               what is wrong
@@ -61,8 +62,9 @@ WINDOWS: dict[Task, dict[SeqCount, Window]] = {}
 """The open windows of each task."""
 KNOWN: dict[Task, dict[Any, None]] = {}
 """What each task has used."""
-STALE: dict[Task, dict[Any, tuple[str, str]]] = {}
-"""By task: what it must read again, with the rule it would break and where it came from."""
+STALE: dict[Task, dict[Any, tuple[str, str, bool]]] = {}
+"""By task: what it must read again, with the rule it would break, where it came from, and whether
+that was in an RCU section."""
 
 
 def forget() -> None:
@@ -117,7 +119,7 @@ def _spoil(window: Window, rule: str, of: str) -> None:
     if window.read:
         stale = STALE.setdefault(K.cur, {})
         for obj, field in window.read.items():
-            stale[obj] = (rule, f"read from {field} in {of}")
+            stale[obj] = (rule, f"read from {field} in {of}", K.cur.ctx.rcu > 0)
         window.read.clear()
 
 
@@ -132,8 +134,10 @@ def used(obj: Any, how: str) -> None:
     """Never sleeps.  The current task uses an object; a bug if it is stale."""
     stale = STALE.get(K.cur)
     if stale and type(obj) in STRUCTS and obj in stale:
-        rule, origin = stale.pop(obj)
+        rule, origin, in_rcu = stale.pop(obj)
         task = K.cur
+        if in_rcu and not task.ctx.rcu:
+            return
         culprit = blame(task, sys._getframe(2))
         task.machine.violation(
             Violation(
