@@ -20,7 +20,7 @@ everywhere.
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import attrs
@@ -73,12 +73,13 @@ class Budget:
 
     Attributes:
         replays: to judge attempts.
-        fresh: schedules for a smaller program; attempt: of them, for each smaller program.
+        fresh: schedules for smaller programs.
+        attempt: of them, for each program: at random, and as many with one preemption.
         steps: scheduling points in all.
     """
 
     replays: int = 300
-    fresh: int = 300
+    fresh: int = 600
     attempt: int = 50
     steps: int = 1_000_000
 
@@ -203,15 +204,24 @@ class _Judge:
         return self._run(program, strategy, trace)
 
     def explore(self, program: Program) -> Run | None:
-        """A failing run among a few fresh schedules of a program."""
-        for seed in range(self.budget.attempt):
+        """A failing run among a few fresh schedules of a program: the quiet one, those with one
+        preemption where it could matter, and then any.
+        """
+        for strategy in self._fresh(program):
             if self.spent or self.fresh >= self.budget.fresh:
                 return None
             self.fresh += 1
-            run = self._run(program, POS(seed))
+            run = self._run(program, strategy)
             if run is not None:
                 return run
         return None
+
+    def _fresh(self, program: Program) -> Iterator[Strategy]:
+        points = _Points()
+        yield points
+        single = islice(points.preemptions(), self.budget.attempt)
+        yield from (Replay(deviations) for deviations in single)
+        yield from (POS(seed) for seed in range(self.budget.attempt))
 
     def _run(self, program: Program, strategy: Strategy, trace: Trace | None = None) -> Run | None:
         """One run, if it fails as it should."""
