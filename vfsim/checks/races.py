@@ -212,7 +212,7 @@ class Watched:
         if e is None or (guard.rcu and t.ctx.rcu) or (guard.unless and self._free(obj)):
             return
         in_window = self.count is not None and self._in_window(t, obj)
-        if guard.lockless:
+        if guard.lockless and not in_window:
             return
         var = self.vars.get(obj)
         if var is None:
