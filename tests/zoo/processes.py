@@ -18,6 +18,7 @@ from vfsim.testing.selftest.mutants import patched
 Patches = Mapping[str, Callable[..., Any]]
 Processes = tuple[Callable[[Sys], Any], ...]
 
+STEPS = 20_000
 MIXED = ("pos", "random")
 
 
@@ -28,10 +29,11 @@ def rule_of(
     seed: int,
     fs: type[FileSystemType] = RamFS,
     strategies: tuple[str, ...] = MIXED,
+    steps: int = STEPS,
 ) -> str:
     """What one schedule is caught by: a rule, or what the kernel stumbles over; else ""."""
     kernel = Kernel(
-        seed=seed, strategy=strategies[seed % len(strategies)], max_steps=20_000, races=True
+        seed=seed, strategy=strategies[seed % len(strategies)], max_steps=steps, races=True
     )
     try:
         with patched(patches):
@@ -58,17 +60,18 @@ def caught(
     mended: type[FileSystemType] | None = None,
     schedules: int = 300,
     strategies: tuple[str, ...] = MIXED,
+    steps: int = STEPS,
 ) -> str:
     """What the broken one is caught by; the mended one must be silent for as long and more."""
     for seed in count():
-        assert rule_of(setup, processes, {}, seed, mended or fs, strategies) == "", (
+        assert rule_of(setup, processes, {}, seed, mended or fs, strategies, steps) == "", (
             f"false alarm at {seed}"
         )
-        rule = rule_of(setup, processes, patches, seed, fs, strategies)
+        rule = rule_of(setup, processes, patches, seed, fs, strategies, steps)
         if rule or seed == schedules:
             break
     for more in range(seed + 1, seed + 100):
-        assert rule_of(setup, processes, {}, more, mended or fs, strategies) == "", (
+        assert rule_of(setup, processes, {}, more, mended or fs, strategies, steps) == "", (
             f"false alarm at {more}"
         )
     return rule
