@@ -10,9 +10,9 @@ from tests.zoo.pairs import caught
 from tests.zoo.processes import Patches, quietly
 from tests.zoo.processes import caught as caught_in
 from vfsim.fs import d_walk as walks
-from vfsim.fs.d_walk import D_WALK_CONTINUE, _walk
+from vfsim.fs.d_walk import D_WALK_CONTINUE, D_WALK_QUIT, D_WALK_SKIP, _walk
 from vfsim.fs.dcache import Dentry, d_drop, dcache, dput, shrink_dcache_parent
-from vfsim.fs.dentry import DCACHE_DENTRY_KILLED
+from vfsim.fs.dentry import DCACHE_DENTRY_KILLED, DENTRY_D_LOCK_NESTED
 from vfsim.fs.inode import Inode
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.super import SuperBlock
@@ -164,3 +164,42 @@ def test_dc_06() -> None:
     """The list of children changes under a reader of the directory, who stands on a freed one."""
     patches: Patches = {"vfsim.filesystems.libfs.dcache_readdir": reads_without_the_lock}
     assert caught(listing_and_pressure, patches) == "lifetime.use-after-free"
+
+
+# -- DC-02: deal with deadlock in d_walk(), and d_rcu overlapping d_child (CVE-2014-8559) ----------
+
+
+def walks_without_a_section(
+    real: Any,
+    start: Dentry,
+    visit: Callable[[Dentry], int],
+    finish: Callable[[], object] | None,
+    moved: Callable[[], bool],
+) -> bool:
+    """A pass that goes on from dentries which nothing keeps, as if a killed one stayed whole."""
+    todo = [start]
+    while todo:
+        this = todo.pop()
+        with this.d_lock:
+            if moved():
+                return False
+            if this is start and visit(this) in (D_WALK_QUIT, D_WALK_SKIP):
+                return True
+            for child in tuple(this.d_subdirs or ()):
+                child.d_lock.lock(DENTRY_D_LOCK_NESTED)
+                answer = visit(child)
+                child.d_lock.unlock()
+                if answer == D_WALK_QUIT:
+                    return True
+                if answer != D_WALK_SKIP:
+                    todo.append(child)
+    with start.d_lock:
+        if finish is not None:
+            finish()
+    return True
+
+
+def test_dc_02() -> None:
+    """The walk goes on from a dentry that was killed, and whose memory has another use already."""
+    patches: Patches = {"vfsim.fs.d_walk._walk": walks_without_a_section}
+    assert caught(walk_and_deaths, patches) == "lifetime.use-after-free"

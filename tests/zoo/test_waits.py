@@ -1,4 +1,4 @@
-"""Bugs of Linux in which one waits for what a bit tells, or a worker does: no lock order shows it."""
+"""Bugs of Linux in which one waits for a bit or a worker, which no order of locks shows."""
 
 from __future__ import annotations
 
