@@ -1,14 +1,19 @@
-"""RW-08: what a dentry is stands in two places, which are written one after the other."""
+"""What a dentry is stands in two places, and walks that believed one of them."""
 
 from __future__ import annotations
 
 import os
+from stat import S_ISLNK
 from typing import Any
 
 from tests.zoo.processes import Patches, caught, quietly
 from vfsim.fs.dcache import Dentry
 from vfsim.fs.inode import Inode
+from vfsim.fs.lookup import LOOKUP_RCU
 from vfsim.fs.syscalls import Sys
+
+# -- RW-08: fix races between __d_instantiate() and checks of dentry flags (v3.15) -----------------
+
 
 POSITIVE = 1 << 40
 """A bit of d_flags that says that there is an inode, as Linux has one for each type."""
@@ -49,3 +54,48 @@ def test_rw_08() -> None:
         "vfsim.fs.rcu_walk.lookup_rcu": two_loads,
     }
     assert caught(looked_for, (creator, looked_for), patches) == "AttributeError"
+
+
+# -- RW-14: should_follow_link(): validate ->d_seq after having decided to follow (v4.5) -----------
+
+
+def asks_what_it_saw_before(real: Any, nd: Any, name: str) -> Any:
+    """A walk as it was: whether to follow is told by what the dentry is now, whose text is asked of
+    the inode that it was.
+    """
+    step = real(nd, name)
+    if step is None or not nd.flags & LOOKUP_RCU:
+        return step
+    _, dentry, inode, _ = step
+    now = dentry.d_inode
+    if now is not None and S_ISLNK(now.i_mode) and not S_ISLNK(inode.i_mode):
+        inode.i_op.get_link(None, inode)  # it is none: EINVAL
+    return step
+
+
+def a_file(sys: Sys) -> None:
+    """/a, and /b."""
+    for name in ("/a", "/b"):
+        sys.close(sys.open(name, os.O_CREAT | os.O_WRONLY))
+
+
+def follower(sys: Sys) -> None:
+    """Finds a file, nothing, or what the link leads to."""
+    try:
+        sys.stat("/a")
+    except FileNotFoundError:
+        pass
+
+
+def replacer(sys: Sys) -> None:
+    """The file becomes a link, in the same dentry."""
+    sys.unlink("/a")
+    sys.symlink("/b", "/a")
+
+
+def test_rw_14() -> None:
+    """The text of a link is asked of the file that had the name before: an error that no order of
+    the calls explains.
+    """
+    patches: Patches = {"vfsim.fs.rcu_walk.lookup_rcu": asks_what_it_saw_before}
+    assert caught(a_file, (follower, replacer), patches, strategies=("pos",)) == "OSError"
