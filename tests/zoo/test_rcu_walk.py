@@ -1,81 +1,19 @@
-"""Bugs that Linux's RCU-walk had, each as a pair: broken, some schedule is caught; mended, none.
-
-A broken kernel is the kernel with one function replaced for the time of the run.
-"""
+"""Bugs that Linux's RCU-walk had, each as a pair: broken, some schedule is caught; mended, none."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from itertools import count
 from typing import Any
 
+from tests.zoo.processes import Patches, caught, quietly
 from vfsim.checks.lifetime import free, note_ref
 from vfsim.filesystems.ramfs import RamFS
 from vfsim.fs.dcache import Dentry, dget_parent, dput
-from vfsim.fs.kernel import Kernel
 from vfsim.fs.lookup import LOOKUP_RCU
-from vfsim.fs.operations import DentryOperations, FileSystemType
+from vfsim.fs.operations import DentryOperations
 from vfsim.fs.super import SuperBlock
 from vfsim.fs.syscalls import Sys
 from vfsim.fs.umount import MNT_DETACH
-from vfsim.testing.selftest.mutants import patched
-
-Patches = Mapping[str, Callable[..., Any]]
-Processes = tuple[Callable[[Sys], Any], ...]
-
-
-def rule_of(
-    setup: Callable[[Sys], Any],
-    processes: Processes,
-    patches: Patches,
-    seed: int,
-    fs: type[FileSystemType] = RamFS,
-) -> str:
-    """What one schedule is caught by: a rule, or what the kernel stumbles over; else ""."""
-    kernel = Kernel(seed=seed, strategy=("pos", "random")[seed % 2], max_steps=20_000, races=True)
-    try:
-        with patched(patches):
-            kernel.mount(fs, "/")
-            kernel.call(setup)
-            for fn in processes:
-                kernel.process(fn, name=fn.__name__)
-            kernel.machine.run()
-            if not kernel.machine.stopped:
-                kernel.close()
-    except Exception as error:
-        if not kernel.violations:
-            return type(error).__name__
-    finally:
-        kernel.machine.bury()
-    return kernel.violations[0].rule if kernel.violations else ""
-
-
-def caught(
-    setup: Callable[[Sys], Any],
-    processes: Processes,
-    patches: Patches,
-    fs: type[FileSystemType] = RamFS,
-    mended: type[FileSystemType] | None = None,
-    schedules: int = 1000,
-) -> str:
-    """What the broken one is caught by; the mended one must be silent for as long and more."""
-    for seed in count():
-        assert rule_of(setup, processes, {}, seed, mended or fs) == "", f"false alarm at {seed}"
-        rule = rule_of(setup, processes, patches, seed, fs)
-        if rule or seed == schedules:
-            break
-    for more in range(seed + 1, seed + 100):
-        assert rule_of(setup, processes, {}, more, mended or fs) == "", f"false alarm at {more}"
-    return rule
-
-
-def quietly(call: Callable[..., Any], *args: Any) -> None:
-    """Whatever comes of it."""
-    try:
-        call(*args)
-    except OSError:
-        pass
 
 
 def a_file(sys: Sys) -> None:

@@ -212,7 +212,7 @@ class Watched:
         if e is None or (guard.rcu and t.ctx.rcu) or (guard.unless and self._free(obj)):
             return
         in_window = self.count is not None and self._in_window(t, obj)
-        if guard.lockless:
+        if guard.lockless and not in_window:
             return
         var = self.vars.get(obj)
         if var is None:
@@ -365,12 +365,18 @@ class Watched:
         )  # fmt: skip
 
     def _culprit(self, obj: Any, before: Look, now: Look) -> Look:
-        """Who does not hold the guard; if neither does, rather not the kernel, and the later."""
-        guilty = [look for look in (now, before) if self._missing(obj, look)] or [now, before]
+        """Who does not hold the guard; if neither does, rather not the kernel, and the later.
+
+        Who reads in a window has done its part: it is the writer who is outside of a section.
+        """
+        both = [look for look in (now, before) if not look.kind & WINDOW]
+        guilty = [look for look in both if self._missing(obj, look)] or both
         return next((look for look in guilty if look.owner != KERNEL), guilty[0])
 
     def _missing(self, obj: Any, look: Look) -> list[str]:
         """The locks of the declared guard that an access should have held and did not."""
+        if look.kind & WINDOW:
+            return []
         wanted = self.guard.write if look.write else self.guard.read
         missing = [path for path in wanted if not _holds(look, obj, path)]
         return missing if look.write or len(missing) == len(wanted) else []
@@ -382,6 +388,9 @@ class Watched:
             for look in (now, before)
             if (missing := self._missing(obj, look))
         ]
+        if (before.kind | now.kind) & WINDOW:
+            writer = now if now.write else before
+            lacks.append(f"{writer.task.name} is in no write section of {self.guard.seq}")
         return f"{said}; {'; '.join(lacks)}" if lacks else said
 
 

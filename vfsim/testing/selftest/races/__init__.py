@@ -67,7 +67,7 @@ def found(row: Row) -> list[Violation]:
     return [v for each in run(row) for v in each]
 
 
-_RACED = ("value", "both", "data", "stat", "pointer", "born", "pair", "peer")
+_RACED = ("value", "both", "data", "stat", "pointer", "born", "pair", "half", "peer")
 FIRES = (
     *(f"race.Cell.{name}" for name in _RACED),
     "race.SeqCount.sequence",

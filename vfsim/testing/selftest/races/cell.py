@@ -51,6 +51,7 @@ class Cell:
     hidden: Annotated[Any, guarded_by("spin", lockless=True)] = None
     pair: Annotated[int, guarded_by("seqlock", seq="seqlock.count")] = 0
     peer: Annotated[Any, guarded_by("seqlock", seq="seqlock.count")] = None
+    half: Annotated[int, guarded_by("seqlock", seq="seqlock.count", lockless=True)] = 0
     data: Annotated[int, ordered] = 0
     count: Annotated[int, shared] = 0
     flag: Annotated[int, shared] = 0

@@ -192,6 +192,24 @@ def seq_written_outside_the_section(m: Machine, c: Cell) -> None:
 
 
 @races
+def seq_lockless_written_outside_the_section(m: Machine, c: Cell) -> None:
+    """The field may be read with nothing held, but whoever looks in a window relies on it."""
+
+    def reader() -> None:
+        seq = c.seqlock.read_begin()
+        assert c.half in (0, 1)
+        c.seqlock.read_retry(seq)
+
+    both(m, reader, locked(c.seqlock.spin, setattr, c, "half", 1))
+
+
+@clean
+def seq_lockless_read_without_a_window(m: Machine, c: Cell) -> None:
+    """Whoever looks without one relies on nothing."""
+    both(m, lambda: c.half, locked(c.seqlock.spin, setattr, c, "half", 1))
+
+
+@races
 def seq_writers_without_a_lock(m: Machine, c: Cell) -> None:
     """Two write sections, and nothing that keeps them apart."""
 
