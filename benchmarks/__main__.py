@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import history, races, scenario
+from benchmarks import dcache, history, namespace, races, scenario
 from benchmarks.catalog import cases, figures
 from benchmarks.measure import ROUNDS, Case, Figure
 
@@ -69,7 +69,7 @@ def main(path: str | None, rounds: int, only: str) -> None:
         references.setdefault(case.of, []).append(figure.bare)
     entries = [bare(name, median(times)) for name, times in references.items()]
     entries += [report(case, figure) for case, figure in zip(chosen, found, strict=True)]
-    for whole in (scenario, history, races):
+    for whole in (scenario, history, races, namespace, dcache):
         if not only or only in whole.NAME:
             entries += whole.entries()
     if path is None:

@@ -6,13 +6,11 @@ other's: a run has one strategy, not four in turn.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 
 from benchmarks import contract, engine, locks, races
 from benchmarks.bare import REFERENCES
-from benchmarks.measure import Case, Figure, measure
+from benchmarks.measure import Case, Figure, alone, measure
 
 
 def cases() -> dict[str, Case]:
@@ -29,8 +27,5 @@ def figure(name: str, rounds: int) -> Figure:
 
 def figures(names: list[str], rounds: int) -> Iterator[Figure]:
     """Measure those cases one after the other."""
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
     for name in names:
-        with ProcessPoolExecutor(1, context) as pool:
-            yield pool.submit(figure, name, rounds).result()
+        yield alone(figure, name, rounds)

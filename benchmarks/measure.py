@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from statistics import median
+from typing import Any
 
 import attrs
 
@@ -58,3 +61,11 @@ def measure(case: Case, reference: Timed, rounds: int = ROUNDS) -> Figure:
             times.append(taken)
             bare.append(base)
     return Figure(median(ratios), median(times) * 1e9, median(bare) * 1e9)
+
+
+def alone(fn: Callable[..., Any], *args: Any) -> Any:
+    """The result of that in a process of its own, fresh and given back."""
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(fn, *args).result()

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks import dcache, namespace
+
 
 def test_json_lists_ratios_and_references() -> None:
     """``--json -`` prints a list of figures with name, ratio, reference, target and verdict."""
@@ -27,3 +31,31 @@ def test_json_lists_ratios_and_references() -> None:
     assert mutex["ratio"] > 1
     assert mutex["ok"] in (True, False)
     assert {"name", "ratio", "of", "target", "ok"} <= set(mutex)
+
+
+def test_rows_need_their_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A filesystem that cannot be imported is left out, with a note."""
+    monkeypatch.setattr(namespace, "OTHERS", {"absent": ("no_such_package", None)})
+    assert namespace.available() == []
+    assert "absent are left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("checks", [True, False])
+def test_every_operation_leaves_the_tree_as_it_was(checks: bool) -> None:
+    """Each round of an operation finds the names that the round before found."""
+    ground = namespace.SimulatedGround(checks)
+    ground.run(namespace.plant)
+    before = ground.run(lambda calls: sorted(calls.listdir("/d")))
+    for operation in namespace.OPERATIONS.values():
+        assert ground.run(operation) > 0
+    assert ground.run(lambda calls: sorted(calls.listdir("/d"))) == before
+
+
+def test_dcache_figures() -> None:
+    """A row for each size, and the memory with the checks on and off."""
+    growing, on, off = dcache.entries(rounds=1, sizes=(200,), cached=300)
+    assert growing["of"] == "among 100"
+    assert growing["ratio"] > 0
+    assert on["ratio"] > off["ratio"] > 0

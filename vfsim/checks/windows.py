@@ -123,19 +123,30 @@ def _spoil(window: Window, rule: str, of: str) -> None:
         window.read.clear()
 
 
+def _settle(stale: dict[Any, Any], obj: Any) -> None:
+    """Never sleeps.  An object of the current task's is stale no more.
+
+    Nobody's entry stays empty: while `STALE` is, no access has to look at it.
+    """
+    stale.pop(obj, None)
+    if not stale:
+        del STALE[K.cur]
+
+
 def fresh(value: Any) -> None:
     """Never sleeps.  The current task read ``value`` again."""
     stale = STALE.get(K.cur)
     if stale and type(value) in STRUCTS:
-        stale.pop(value, None)
+        _settle(stale, value)
 
 
 def used(obj: Any, how: str) -> None:
     """Never sleeps.  The current task uses an object; a bug if it is stale."""
     stale = STALE.get(K.cur)
     if stale and type(obj) in STRUCTS and obj in stale:
-        rule, origin, in_rcu = stale.pop(obj)
+        rule, origin, in_rcu = stale[obj]
         task = K.cur
+        _settle(stale, obj)
         if in_rcu and not task.ctx.rcu:
             return
         culprit = blame(task, sys._getframe(2))

@@ -264,13 +264,16 @@ def dcache_readdir(file: File, ctx: DirContext) -> None:
     parent = file.f_path.dentry
     found = []
     with parent.d_lock:
+        if ctx.pos >= parent.d_next_pos:  # the end: nobody came since the last one was listed
+            return
         for child in parent.d_subdirs or ():
-            if child.d_child_pos < ctx.pos:
+            pos = child.d_child_pos
+            if pos < ctx.pos:
                 continue
             child.d_lock.lock(DENTRY_D_LOCK_NESTED)
             inode = child.d_inode if child.d_hashed else None
             if inode is not None:
-                found.append((child.d_child_pos, child.d_name, inode.i_ino, inode.i_mode >> 12))
+                found.append((pos, child.d_name, inode.i_ino, inode.i_mode >> 12))
             child.d_lock.unlock()
     for pos, name, ino, d_type in found:
         if not ctx.emit(name, ino, d_type):

@@ -58,6 +58,9 @@ LAST = 1 << 60
 _NO_PAGES: SortedDict[int, Page] = SortedDict()
 """Stands for the tree of every mapping that never had a page; never changed."""
 
+_NO_TAGS = {DIRTY: 0, WRITEBACK: 0, TOWRITE: 0}
+"""Stands for the counts of every mapping that never had a page with a tag; never changed."""
+
 _EMPTY_AOPS = AddressSpaceOperations()
 
 
@@ -78,7 +81,7 @@ class AddressSpace:
     host: Inode
     a_ops: AddressSpaceOperations = _EMPTY_AOPS
     pages: SortedDict[int, Page] = _NO_PAGES
-    nr_tagged: dict[int, int] = None  # type: ignore[assignment]
+    nr_tagged: dict[int, int] = _NO_TAGS
     writeback_index: int = 0
     io_error: bool = False
     no_space: bool = False
@@ -88,7 +91,6 @@ class AddressSpace:
     def __attrs_post_init__(self) -> None:
         self.tree_lock = SpinLock("tree_lock")
         self.private_lock = SpinLock("private_lock")
-        self.nr_tagged = {DIRTY: 0, WRITEBACK: 0, TOWRITE: 0}
 
     @property
     def nrpages(self) -> int:
@@ -103,6 +105,8 @@ class AddressSpace:
         """Never sleeps.  Set a tag; the caller holds tree_lock."""
         if not page.tags & tag:
             page.tags |= tag
+            if self.nr_tagged is _NO_TAGS:
+                self.nr_tagged = dict(_NO_TAGS)
             self.nr_tagged[tag] += 1
 
     def untag_locked(self, page: Page, tag: int) -> None:
@@ -119,7 +123,7 @@ class AddressSpace:
             assert count == sum(bool(p.tags & tag) for p in self.pages.values()), (
                 f"{self}: tag {tag} miscounted"
             )
-        assert not _NO_PAGES
+        assert not _NO_PAGES and not any(_NO_TAGS.values())
 
     def __repr__(self) -> str:
         counts = f"{self.nr_tagged[DIRTY]} dirty, {self.nr_tagged[WRITEBACK]} writeback"
