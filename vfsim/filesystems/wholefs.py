@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from vfsim.filesystems.blockfs import BlockAddressSpaceOperations
 from vfsim.filesystems.libfs import (
     SimpleDirOperations,
     SimpleFileInodeOperations,
@@ -72,11 +73,7 @@ from vfsim.fs.writers import sb_end_intwrite, sb_start_intwrite
 from vfsim.fs.xattr import shown_xattrs
 from vfsim.mm.buffers import (
     block_invalidatepage,
-    block_read_full_page,
     block_truncate_page,
-    block_write_begin,
-    block_write_full_page,
-    generic_write_end,
     try_to_free_buffers,
 )
 from vfsim.mm.dirty import set_page_dirty_buffers
@@ -145,12 +142,6 @@ def cut(inode: Inode) -> None:
     extent: Extent | None = inode.i_private
     if extent is not None:
         extent.mask &= (1 << -(-inode.i_size // BLOCK)) - 1
-
-
-def forget_the_rest(inode: Inode) -> None:
-    """Sleeps.  A write fell short: pages and blocks behind the end of the file go again."""
-    truncate_setsize(inode, inode.i_size)
-    cut(inode)
 
 
 def whole_inode(dir: Inode, mode: int, dev: int = 0) -> Inode:
@@ -397,16 +388,20 @@ class WholePlainFile(FileOperations):
             return generic_file_write(file, data, pos)
 
 
-class WholePages(AddressSpaceOperations):
-    """Pages with buffers: what the kernel's helpers do, method by method."""
+class ExtentPages(BlockAddressSpaceOperations):
+    """Pages whose blocks are in their file's extent."""
 
-    def readpage(self, file: File | None, page: Page) -> None:
-        """Sleeps.  Its I/O unlocks the page."""
-        block_read_full_page(page, get_block)
+    def get_block(self, inode: Inode, iblock: int, create: bool) -> int | None:
+        """Never sleeps.  See `get_block`."""
+        return get_block(inode, iblock, create)
 
-    def writepage(self, page: Page, wbc: WritebackControl) -> int:
-        """Sleeps.  Its I/O ends the writeback."""
-        return block_write_full_page(page, get_block, wbc)
+    def truncate_blocks(self, inode: Inode) -> None:
+        """Never sleeps.  See `cut`."""
+        cut(inode)
+
+
+class WholePages(ExtentPages):
+    """The same, with the small methods that the kernel would do itself."""
 
     def writepages(self, mapping: AddressSpace, wbc: WritebackControl) -> None:
         """Sleeps.  `writepage` for each."""
@@ -415,32 +410,6 @@ class WholePages(AddressSpaceOperations):
     def set_page_dirty(self, page: Page) -> bool:
         """Never sleeps.  The page and its buffers."""
         return set_page_dirty_buffers(page)
-
-    def write_begin(
-        self, file: File | None, mapping: AddressSpace, pos: int, len: int, flags: int
-    ) -> tuple[Page, Any]:
-        """Sleeps.  A locked page with blocks."""
-        try:
-            return block_write_begin(mapping, pos, len, flags, get_block), None
-        except OSError:
-            forget_the_rest(mapping.host)
-            raise
-
-    def write_end(
-        self,
-        file: File | None,
-        mapping: AddressSpace,
-        pos: int,
-        len: int,
-        copied: int,
-        page: Page,
-        fsdata: Any,
-    ) -> int:
-        """Sleeps.  Dirty it, unlock it, move the end of the file."""
-        done = generic_write_end(file, mapping, pos, len, copied, page, fsdata)
-        if done < len:
-            forget_the_rest(mapping.host)
-        return done
 
     def invalidatepage(self, page: Page, offset: int, length: int) -> None:
         """Sleeps.  Drop the buffers."""

@@ -7,6 +7,8 @@ permission checks, umount) happens in all of them.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from stat import S_IFCHR, S_IFREG
 from typing import TYPE_CHECKING
 
@@ -43,10 +45,19 @@ from vfsim.mm.truncate import invalidate_inode_pages2, invalidate_mapping_pages
 from vfsim.mm.writepages import WritebackControl, do_writepages, filemap_flush
 
 if TYPE_CHECKING:
+    from vfsim.fs.file import File
     from vfsim.fs.syscalls import Sys
 
 PAGE = 4096
 _NEW = os.O_CREAT | os.O_RDWR
+
+
+@contextmanager
+def opened(fd: int) -> Iterator[File]:
+    """Sleeps.  What the kernel itself does with an open file, between ``fdget`` and ``fdput``."""
+    file, how = fdget(fd)
+    yield file
+    fdput(file, how)
 
 
 def nothing(sys: Sys) -> None:
@@ -265,9 +276,8 @@ def flush_at_once(sys: Sys) -> None:
     """A page, which is written as soon as it is dirty, for no need."""
     fd = sys.open("/f", _NEW, 0o644)
     sys.write(fd, b"x" * PAGE)
-    file, how = fdget(fd)
-    filemap_flush(file.f_mapping)
-    fdput(file, how)
+    with opened(fd) as file:
+        filemap_flush(file.f_mapping)
     sys.close(fd)
 
 
@@ -275,9 +285,8 @@ def write_some(sys: Sys) -> None:
     """Six dirty pages, of which the kernel wants two written."""
     fd = sys.open("/f", _NEW, 0o644)
     sys.write(fd, b"x" * (6 * PAGE))
-    file, how = fdget(fd)
-    do_writepages(file.f_mapping, WritebackControl(nr_to_write=2))
-    fdput(file, how)
+    with opened(fd) as file:
+        do_writepages(file.f_mapping, WritebackControl(nr_to_write=2))
     sys.fsync(fd)
     sys.close(fd)
 
@@ -292,9 +301,8 @@ def read_back(sys: Sys) -> None:
 def drop_pages(sys: Sys, path: str) -> None:
     """What memory pressure or POSIX_FADV_DONTNEED does to a clean file."""
     fd = sys.open(path, os.O_RDONLY)
-    file, how = fdget(fd)
-    invalidate_mapping_pages(file.f_mapping)
-    fdput(file, how)
+    with opened(fd) as file:
+        invalidate_mapping_pages(file.f_mapping)
     sys.close(fd)
 
 
@@ -302,9 +310,8 @@ def launder(sys: Sys) -> None:
     """Dirty pages are dropped from the cache, written first: before direct I/O."""
     fd = sys.open("/f", _NEW, 0o644)
     sys.write(fd, b"x" * PAGE)
-    file, how = fdget(fd)
-    invalidate_inode_pages2(file.f_mapping)
-    fdput(file, how)
+    with opened(fd) as file:
+        invalidate_inode_pages2(file.f_mapping)
     sys.close(fd)
 
 
@@ -458,12 +465,11 @@ def dirty_a_page(sys: Sys) -> None:
     fd = sys.open("/f", _NEW, 0o644)
     sys.write(fd, b"x" * PAGE)
     sys.fsync(fd)
-    file, how = fdget(fd)
-    page = find_get_page(file.f_mapping, 0)
-    assert page is not None
-    set_page_dirty(page)
-    put_page(page)
-    fdput(file, how)
+    with opened(fd) as file:
+        page = find_get_page(file.f_mapping, 0)
+        assert page is not None
+        set_page_dirty(page)
+        put_page(page)
     sys.close(fd)
 
 
@@ -483,9 +489,8 @@ def write_while_written(sys: Sys) -> None:
     """A page is on its way to the disk when it is written again, and synced."""
     fd = sys.open("/f", _NEW, 0o644)
     sys.write(fd, b"x" * PAGE)
-    file, how = fdget(fd)
-    filemap_flush(file.f_mapping)
-    fdput(file, how)
+    with opened(fd) as file:
+        filemap_flush(file.f_mapping)
     sys.pwrite(fd, b"y" * PAGE, 0)
     sys.fsync(fd)
     sys.close(fd)

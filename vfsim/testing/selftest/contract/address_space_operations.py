@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from vfsim.fs.fdtable import fdget, fdput
 from vfsim.fs.process import current_process
 from vfsim.fs.read_write import vfs_read, vfs_write
 from vfsim.locks.spinlock import SpinLock
@@ -273,12 +272,11 @@ def loop_device(sys: Sys) -> None:
     programs.read_back(sys)
     programs.drop_pages(sys, "/f")
     fd = sys.open("/f", os.O_RDWR)
-    file, how = fdget(fd)
-    worker = K.machine.spawn(_worker, file, name="loop0")
-    worker.owner = "kernel"
-    while worker.alive:
-        msleep(1)
-    fdput(file, how)
+    with programs.opened(fd) as file:
+        worker = K.machine.spawn(_worker, file, name="loop0")
+        worker.owner = "kernel"
+        while worker.alive:
+            msleep(1)
     sys.close(fd)
 
 

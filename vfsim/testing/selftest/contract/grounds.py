@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vfsim.block.buffer import wait_on_buffer, write_dirty_buffer
 from vfsim.filesystems.libfs import touch
 from vfsim.filesystems.wholefs import (
+    ExtentPages,
     WholeAtomicDirectory,
     WholeAttributes,
     WholeDirectory,
     WholePages,
     WholePlainFile,
-    get_block,
 )
 from vfsim.fs.dcache import d_instantiate
 from vfsim.fs.super import kill_block_super
-from vfsim.mm.buffers import (
-    block_read_full_page,
-    block_write_begin,
-    block_write_full_page,
-    generic_write_end,
-)
 from vfsim.mm.dirty import clear_page_dirty_for_io, end_page_writeback, set_page_writeback
 from vfsim.mm.operations import AddressSpaceOperations
 from vfsim.testing.selftest.mutants import Ground
 
 if TYPE_CHECKING:
     from vfsim.fs.dcache import Dentry
-    from vfsim.fs.file import File
     from vfsim.fs.inode import Inode
     from vfsim.fs.operations import FileOperations, InodeOperations
     from vfsim.fs.super import SuperBlock
-    from vfsim.mm.mapping import AddressSpace
     from vfsim.mm.page import Page
-    from vfsim.mm.writepages import WritebackControl
 
 
 class AtomicGround(Ground):
@@ -101,38 +92,7 @@ class OldGround(Ground):
     file: InodeOperations = OldFile()
 
 
-class BarePages(AddressSpaceOperations):
-    """Pages whose filesystem leaves the small methods out: the kernel does them itself."""
-
-    def readpage(self, file: File | None, page: Page) -> None:
-        """Sleeps.  Its I/O unlocks the page."""
-        block_read_full_page(page, get_block)
-
-    def writepage(self, page: Page, wbc: WritebackControl) -> int:
-        """Sleeps.  Its I/O ends the writeback."""
-        return block_write_full_page(page, get_block, wbc)
-
-    def write_begin(
-        self, file: File | None, mapping: AddressSpace, pos: int, len: int, flags: int
-    ) -> tuple[Page, Any]:
-        """Sleeps.  A locked page with blocks."""
-        return block_write_begin(mapping, pos, len, flags, get_block), None
-
-    def write_end(
-        self,
-        file: File | None,
-        mapping: AddressSpace,
-        pos: int,
-        len: int,
-        copied: int,
-        page: Page,
-        fsdata: Any,
-    ) -> int:
-        """Sleeps.  Dirty it, unlock it, move the end of the file."""
-        return generic_write_end(file, mapping, pos, len, copied, page, fsdata)
-
-
 class BareGround(Ground):
     """Pages have no ``invalidatepage``, ``releasepage``, ``writepages`` ..."""
 
-    pages: AddressSpaceOperations = BarePages()
+    pages: AddressSpaceOperations = ExtentPages()
