@@ -8,6 +8,7 @@ the baseline: what walking about blindly finds.
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import attrs
@@ -40,6 +41,10 @@ MARKS = (
     Mark("spawned", "urw", "reorder_20", 1_200),
     Mark("spawned", "pct:3", "reorder_10", 800),
 )
+
+
+PIPED = 160
+"""Columns of a table that goes to a file."""
 
 
 @click.command()
@@ -80,7 +85,7 @@ def main(
             results += row
         table.add_row("schedules/s", *_rates(results, mode, strategies or STRATEGIES))
         if path != "-":
-            Console(width=None).print(table)
+            Console(width=None if sys.stdout.isatty() else PIPED).print(table)
     if path != "-":
         for line in judged(results):
             click.echo(line)
