@@ -9,7 +9,7 @@ from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.sim.scheduler import msleep
 from vfsim.testing.selftest import programs
 from vfsim.testing.selftest.changes import passing, sleeping
-from vfsim.testing.selftest.contract.grounds import CachedGround
+from vfsim.testing.selftest.contract.grounds import CachedGround, SlowGround
 from vfsim.testing.selftest.contract.managed import ManagedGround
 from vfsim.testing.selftest.contract.notation import Row
 
@@ -55,6 +55,8 @@ def mutants() -> Iterator[Mutant]:
             yield from row.never_blocks(MAY_BLOCK)
         if rcu_walk == "no":
             yield from row.not_in_rcu_walk(RCU_WALK)
+        else:
+            yield from row.maybe_in_rcu_walk(RCU_WALK)
     yield from _d_revalidate()
     yield from _d_compare()
     yield from _d_prune()
@@ -88,6 +90,7 @@ def _d_revalidate() -> Iterator[Mutant]:
     yield from row.no(RENAME_LOCK, "@rename_lock")
     yield from row.no(D_LOCK, "dentry.d_lock")
     yield from row.may_block(MAY_BLOCK)
+    yield from walked.maybe_in_rcu_walk(RCU_WALK)
     cell = "dentry_operations.d_revalidate.may block"
     for rule in (cell, "P1"):
         yield walked.filesystem(
@@ -109,6 +112,7 @@ def _d_manage() -> Iterator[Mutant]:
     yield from row.no(RENAME_LOCK, "@rename_lock")
     yield from row.no(D_LOCK, "path.dentry.d_lock")
     yield from row.may_block(MAY_BLOCK)
+    yield from row.maybe_in_rcu_walk(RCU_WALK)
     cell = "dentry_operations.d_manage.may block"
     for rule, variant in ((cell, ""), ("P1", "d_manage")):
         yield row.filesystem(
@@ -154,7 +158,9 @@ def _d_compare() -> Iterator[Mutant]:
     row = _row("d_compare", programs.mkdir_again)
     yield row.caller(cell, "is called with nothing held", _nothing_held)
     yield walked.caller(cell, "is called outside the read section", _outside_rcu, "rcu-walk")
-    yield from row.maybe(D_LOCK, "dentry.d_lock")
+    yield from row.not_promised(D_LOCK, "dentry.d_lock")
+    waits = Row("dentry_operations", "d_compare", programs.two_lookups, SlowGround)
+    yield from waits.maybe_in_rcu_walk(RCU_WALK)
     yield from row.never_blocks(MAY_BLOCK)
     yield walked.filesystem(
         "dentry_operations.d_compare.may block", "sleeps in an rcu-walk", sleeping(), "rcu-walk"
