@@ -36,7 +36,8 @@ rule(
     "permission must not sleep when it is called in rcu-walk; ECHILD makes the walk come back with "
     "references.",
     "inode_operations.permission",
-    why="the mask's MAY_NOT_BLOCK tells; get_link with dentry None is the same case, see E1",
+    why="the mask's MAY_NOT_BLOCK tells; no system call answers ECHILD; get_link with dentry None "
+    "is the same case, see E1",
 )
 rule(
     "P3",

@@ -28,6 +28,7 @@ from vfsim.fs.dentry import dcache
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_lock_held, rcu_read_unlock
 from vfsim.locks.spinlock import SpinLock
 from vfsim.sim.context import RCU
+from vfsim.sim.errors import ECHILD
 from vfsim.sim.scheduler import msleep
 from vfsim.sim.state import K
 from vfsim.testing.selftest.standing import nobodys
@@ -250,6 +251,17 @@ def asserting_rcu() -> Change:
 
     def change(call: Call) -> Any:
         assert_held(RCU)
+        return call.go()
+
+    return change
+
+
+def saying_echild(when: Callable[[Call], bool]) -> Change:
+    """ECHILD is raised, if the call is one of these."""
+
+    def change(call: Call) -> Any:
+        if when(call):
+            raise ECHILD()
         return call.go()
 
     return change

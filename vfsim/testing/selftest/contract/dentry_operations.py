@@ -8,7 +8,7 @@ from vfsim.fs.operations import LOOKUP_RCU
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.sim.scheduler import msleep
 from vfsim.testing.selftest import programs
-from vfsim.testing.selftest.changes import passing, sleeping
+from vfsim.testing.selftest.changes import passing, saying_echild, sleeping
 from vfsim.testing.selftest.contract.grounds import CachedGround, SlowGround
 from vfsim.testing.selftest.contract.managed import ManagedGround
 from vfsim.testing.selftest.contract.notation import Row
@@ -96,8 +96,15 @@ def _d_revalidate() -> Iterator[Mutant]:
         yield walked.filesystem(
             rule, "sleeps in an rcu-walk", _sleep_in_rcu_walk, fires=(cell, "P1")
         )
+    yield row.filesystem(
+        "P1", "says ECHILD to a walk with references", saying_echild(_has_references), "ECHILD"
+    )
     yield row.caller("P1", "is told of an rcu-walk that is none", passing(flags=LOOKUP_RCU))
     yield walked.caller("P1", "is not told of an rcu-walk", passing(flags=0), "unsaid")
+
+
+def _has_references(call: Call) -> bool:
+    return not call.flags & LOOKUP_RCU
 
 
 def _sleep_in_rcu_walk(call: Call) -> Any:
@@ -118,9 +125,17 @@ def _d_manage() -> Iterator[Mutant]:
         yield row.filesystem(
             rule, "sleeps in an rcu-walk", _sleep_in_transit, variant, fires=(cell, "P1")
         )
+    yield row.filesystem(
+        "P1", "says ECHILD to a walk with references", saying_echild(_passes_with_references),
+        "d_manage ECHILD",
+    )  # fmt: skip
     told = "is told of an rcu-walk that is none"
     yield row.caller("P1", told, passing(rcu_walk=True), "d_manage")
     yield row.caller("P1", "is not told of an rcu-walk", passing(rcu_walk=False), "d_manage unsaid")
+
+
+def _passes_with_references(call: Call) -> bool:
+    return not call.rcu_walk
 
 
 def _sleep_in_transit(call: Call) -> Any:

@@ -10,18 +10,20 @@ from vfsim.fs.d_lookup import d_alloc
 from vfsim.fs.dentry import dput
 from vfsim.fs.directory import vfs_mkdir
 from vfsim.fs.inode import S_DEAD
-from vfsim.fs.operations import MAY_NOT_BLOCK
+from vfsim.fs.operations import LOOKUP_RCU, MAY_NOT_BLOCK
+from vfsim.sim.errors import ECHILD
 from vfsim.sim.scheduler import msleep
 from vfsim.testing.selftest import programs
-from vfsim.testing.selftest.changes import in_rcu, passing, sleeping
+from vfsim.testing.selftest.changes import in_rcu, passing, saying_echild, sleeping
 from vfsim.testing.selftest.contract.grounds import AtomicGround, OldGround, ServedGround
 from vfsim.testing.selftest.contract.notation import Row
 from vfsim.testing.selftest.mutants import Ground, Mutant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from vfsim.fs.dcache import Dentry
+    from vfsim.fs.namei import Nameidata
     from vfsim.testing.selftest.changes import Call, Change
     from vfsim.testing.selftest.mutants import Program
 
@@ -182,6 +184,19 @@ def _rcu_walks() -> Iterator[Mutant]:
     yield _row("get_link", programs.follow).filesystem(
         "E1", "sleeps in an rcu-walk", _sleep_without_dentry
     )
+    yield create.filesystem(
+        "P2", "says ECHILD to a walk with references", saying_echild(_has_references), "ECHILD"
+    )
+    yield _row("get_link", programs.follow_later).filesystem(
+        "E1", "says ECHILD to a walk with references", saying_echild(_has_dentry), "ECHILD"
+    )
+    yield Mutant(
+        "P2", "caller", "a walk that got no references is not begun again", programs.stat,
+        variant="ECHILD", patches={
+            "vfsim.fs.rcu_walk.unlazy_walk": _gets_no_references,
+            "vfsim.fs.namei.walked": _walks_once,
+        },
+    )  # fmt: skip
     acl = _row("get_acl", programs.lists)
     yield acl.caller("E2", "is called in an RCU read section", in_rcu())
     yield _row("get_link", programs.follow_later).caller(
@@ -197,6 +212,22 @@ def _sleep_if_told(call: Call) -> Any:
 
 def _told_wrongly(call: Call) -> Any:
     return call.go(mask=call.mask | MAY_NOT_BLOCK)
+
+
+def _has_references(call: Call) -> bool:
+    return not call.mask & MAY_NOT_BLOCK
+
+
+def _has_dentry(call: Call) -> bool:
+    return call.dentry is not None
+
+
+def _gets_no_references(real: Any, nd: Nameidata, *child: Any) -> None:
+    raise ECHILD()
+
+
+def _walks_once(real: Any, name: str, flags: int, walk: Callable[[str, int], Any]) -> Any:
+    return walk(name, flags | LOOKUP_RCU)
 
 
 def _sleep_without_dentry(call: Call) -> Any:
