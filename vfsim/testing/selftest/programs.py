@@ -380,6 +380,13 @@ def statfs(sys: Sys) -> None:
     sys.statfs("/")
 
 
+def fstatfs(sys: Sys) -> None:
+    """How full it is, asked by an open file."""
+    fd = sys.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    sys.fstatfs(fd)
+    sys.close(fd)
+
+
 def ustat(sys: Sys) -> None:
     """How full it is, asked by device."""
     sys.ustat(sys.stat("/").st_dev)

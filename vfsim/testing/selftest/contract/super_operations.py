@@ -148,6 +148,11 @@ def _statfs() -> Iterator[Mutant]:
         yield by_path.filesystem(
             rule, "returns with s_umount", _keep_shared(path), "keeps", fires=fires
         )
+    by_file = _row("statfs", programs.fstatfs, "fstatfs")
+    yield by_file.caller(
+        "P9", "is called by an open file with s_umount shared", holding(path, shared=True)
+    )
+    yield by_file.caller("P10", "is called on a superblock that nobody keeps", _with_active(0))
     yield Mutant(
         "P9", "caller", "ustat(2) finds the superblock and does not keep it", programs.ustat,
         variant="user_get_super",
