@@ -364,6 +364,32 @@ def test_mutants_in_the_tables() -> None:
     assert lines[4].split() == ["kill_sb:", "[0", "calls]", "yes", "[0]"]
 
 
+def test_how_much_is_covered() -> None:
+    """Below each table, and below all of them for the rules that can be broken."""
+    seen = tables.empty()
+    seen["methods"]["file_system_type.mount"] = {"calls": 2, "by": ["x"]}
+    seen["checked"] = {"file_system_type.mount.may block": 2, "P1": 1, "P70": 1}
+    seen["mutants"] = {"file_system_type.kill_sb.may block": "caught", "P2": "missed"}
+    assert tables.as_text("file_system_type", seen).endswith(
+        "\n\ncalled 1 of 2 methods; checked 1 of 2 cells, caught the mutants of 1\n"
+    )
+    enforced = sum(rule.status in ("enforced", "adapted") for rule in RULES.values())
+    assert tables.as_text(None, seen).endswith(
+        f"\n\nprose\n\nchecked 1 of {enforced} rules, caught the mutants of 0\n"
+    )
+    assert "called" not in tables.as_text("file_system_type")
+
+
+def test_verdicts_are_kept() -> None:
+    """A record has what was judged in this process; of two verdicts the worse."""
+    tables.reset()
+    tables.judged({"made up.1": "caught", "made up.2": "missed", "made up.3": "caught"})
+    tables.judged({"made up.1": "missed", "made up.2": "caught"})
+    assert list(tables.record()["mutants"].values()) == ["missed", "missed", "caught"]
+    tables.reset()
+    assert tables.record()["mutants"] == {}
+
+
 def test_base_bodies_do_not_count() -> None:
     """Called means that a filesystem's own method ran."""
     tables.reset()

@@ -13,9 +13,10 @@ from vfsim.checks.calls import Call, assert_held, running_call
 from vfsim.checks.contract import Operations, methods_of
 from vfsim.checks.lifetime import free, note_ref
 from vfsim.checks.obligations import overdue, owe, owed, settle
-from vfsim.checks.rules import may_block
-from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
+from vfsim.checks.rules import RcuWalk, may_block, row
+from vfsim.locks.rcu import rcu_read, rcu_read_lock, rcu_read_unlock
 from vfsim.locks.rwsem import RwSem
+from vfsim.sim.context import RCU
 from vfsim.sim.cpu import local_irq_disable, local_irq_enable
 from vfsim.sim.errors import ENOSPC, KernelBug
 from vfsim.sim.machine import Machine
@@ -656,6 +657,93 @@ def test_a_hook_sees_the_whole_call() -> None:
     found = the(run(lambda: Bad().quiet(Node())))
     assert found.rule == "zoo.quiet.big" and found.summary.endswith("changed what it must not")
     assert found.blamed.startswith("filesystem ")
+
+
+# -- rcu-walk --------------------------------------------------------------------------------------
+
+
+class Walk(Operations):
+    """Methods that a walk calls: one in its RCU read section, too, the other never."""
+
+    table = "walk"
+    columns = (RcuWalk("rcu-walk"),)
+
+    @row("maybe")
+    def hash(self) -> None: ...
+
+    @row("no")
+    def open(self) -> None: ...
+
+
+def leaves() -> None:
+    rcu_read_unlock()
+    rcu_read_lock()
+
+
+class Restless(Walk):
+    """Leaves a section that is not its own, and one that is."""
+
+    def hash(self) -> None:
+        leaves()
+
+    def open(self) -> None:
+        rcu_read_lock()
+
+
+class Sure(Walk):
+    """Counts on a section that need not be there."""
+
+    def hash(self) -> None:
+        assert_held(RCU)
+
+    def open(self) -> None:
+        assert_held(RCU)
+
+
+def walks(names: Walk) -> None:
+    """Call one method in a read section, the other outside; the section is balanced afterwards."""
+    rcu_read_lock()
+    names.hash()
+    assert K.cur.ctx.rcu == 1
+    rcu_read_unlock()
+    names.open()
+    if K.cur.ctx.rcu:
+        rcu_read_unlock()
+
+
+def test_the_read_section_of_a_walk_is_not_the_methods() -> None:
+    """It may neither leave it, nor begin one for its caller, nor count on it."""
+    for cls in (Restless, Sure):
+        assert told(run(walks, cls())) == [
+            ("walk.hash.rcu-walk", f"filesystem {cls.__name__}.hash"),
+            ("walk.open.rcu-walk", f"filesystem {cls.__name__}.open"),
+        ]
+
+
+def test_a_read_section_of_ones_own() -> None:
+    """Beginning one, counting on it and ending it is a method's own affair."""
+
+    class Reads(Walk):
+        def hash(self) -> None:
+            rcu_read_lock()
+            assert_held(RCU)
+            rcu_read_unlock()
+
+        def open(self) -> None:
+            self.hash()
+
+    assert run(walks, Reads()) == []
+
+
+def test_a_read_section_is_asserted_as_a_lock_is() -> None:
+    """Outside of every method, only whether it is true counts."""
+
+    def body() -> None:
+        with rcu_read():
+            assert_held(RCU)
+        assert_held(RCU)
+
+    assert told(run(body)) == [("lockdep.assert_held", "test")]
 
 
 # -- results and references ------------------------------------------------------------------------

@@ -95,6 +95,8 @@ class World:
             return made
         if name == "frozen":
             return dice.choice([SB_UNFROZEN, SB_FREEZE_FS, SB_FREEZE_COMPLETE])
+        if name == "d_flags":
+            return dice.choice([0, fs_bits.DCACHE_PAR_LOOKUP])
         if name == "i_mode":
             return dice.choice(_TYPES) | 0o644
         if name in ("dirty", "writeback", "is_lease"):
@@ -357,12 +359,14 @@ def test_a_method_left_out_raises_linuxs_errno(table: str, name: str) -> None:
 def test_constants_agree_with_those_of_the_kernel() -> None:
     """The pages stand below the files that define them, so they have copies."""
     inode = importlib.import_module("vfsim.fs.inode")
+    dentry = importlib.import_module("vfsim.fs.dentry")
     page = importlib.import_module("vfsim.mm.page")
     writepages = importlib.import_module("vfsim.mm.writepages")
     permission = importlib.import_module("vfsim.fs.permission")
     for name in ("S_DEAD", "I_NEW", "I_FREEING", "I_CLEAR", "I_SYNC"):
         assert getattr(inode, name) == getattr(fs_bits, name), name
     assert permission.MAY_NOT_BLOCK == fs_bits.MAY_NOT_BLOCK
+    assert dentry.DCACHE_PAR_LOOKUP == fs_bits.DCACHE_PAR_LOOKUP
     assert (page.DIRTY, page.PAGE_SHIFT) == (mm_bits.DIRTY_TAG, mm_bits.PAGE_SHIFT)
     assert writepages.AOP_WRITEPAGE_ACTIVATE == mm_page.AOP_WRITEPAGE_ACTIVATE
     assert (writepages.WB_SYNC_NONE, writepages.WB_SYNC_ALL) == (

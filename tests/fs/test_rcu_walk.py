@@ -13,20 +13,23 @@ import simpy
 
 from tests.fs.conftest import Expect
 from vfsim.checks.lifetime import free
+from vfsim.filesystems.libfs import SimpleFileOperations
 from vfsim.filesystems.ramfs import RamDirectory, RamFS
+from vfsim.fs import namei
 from vfsim.fs.dcache import Dentry
 from vfsim.fs.inode import Inode
 from vfsim.fs.kernel import Kernel
+from vfsim.fs.namei import Nameidata
 from vfsim.fs.operations import DentryOperations, InodeOperations
 from vfsim.fs.operations.bits import LOOKUP_RCU, MAY_NOT_BLOCK
-from vfsim.fs.permission import generic_permission
+from vfsim.fs.permission import MAY_EXEC, generic_permission, inode_permission
 from vfsim.fs.super import SuperBlock
 from vfsim.fs.syscalls import Sys
 from vfsim.locks.lockref import LockRef
 from vfsim.locks.mutex import Mutex
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.spinlock import SpinLock
-from vfsim.sim.errors import ECHILD
+from vfsim.sim.errors import ECHILD, KernelBug, Violation
 
 DEEP = "/a/b/c/d/e"
 
@@ -110,12 +113,13 @@ def test_mounts_are_crossed_without_references(k: Kernel, monkeypatch: pytest.Mo
 
 told: list[tuple[str, bool]] = []
 refuse: set[str] = set()
+refuse_always: set[str] = set()
 
 
 def note(method: str, rcu: bool) -> None:
     """Remember a call; refuse it with ECHILD if that is wanted."""
     told.append((method, rcu))
-    if rcu and method in refuse:
+    if (rcu and method in refuse) or method in refuse_always:
         raise ECHILD()
 
 
@@ -199,6 +203,69 @@ def test_echild_goes_on_with_references(method: str) -> None:
     first = next(i for i, (name, _) in enumerate(WARM) if name == method)
     rest = [(name, False) for name, _ in WARM[first:]]
     assert telling(method) == [*WARM[: first + 1], *rest]
+
+
+def ends_with_echild(path: str) -> Violation:
+    """What is found when a system call answers ECHILD."""
+
+    def run(sys: Sys) -> None:
+        assert outcome(sys.stat, path) == errno.ECHILD
+
+    with pytest.raises(KernelBug) as caught, Kernel() as k:
+        k.mount(Telling, "/")
+        k.call(lambda sys: sys.symlink("a", "/l"))
+        k.call(run)
+    return caught.value.violation
+
+
+@pytest.mark.parametrize(
+    ("method", "rule", "title"),
+    [
+        ("permission", "P2", "Directory.permission"),
+        ("d_revalidate", "P1", "Names.d_revalidate"),
+        ("get_link", "E1", "Symlink.get_link"),
+    ],
+)
+def test_echild_is_no_answer_to_references(
+    method: str, rule: str, title: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method that says it to a walk with references is wrong."""
+    monkeypatch.setattr(f"{__name__}.refuse_always", {method})
+    found = ends_with_echild("/l")
+    assert (found.rule, found.blamed) == (rule, f"filesystem {title}")
+    assert "to a walk that has references" in found.summary
+
+
+def test_somebody_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that lets a method's ECHILD through to the program is wrong, not the method."""
+    monkeypatch.setattr(f"{__name__}.refuse", {"permission"})
+    monkeypatch.setattr(
+        Nameidata, "may_lookup", lambda nd: inode_permission(nd.inode, MAY_EXEC | MAY_NOT_BLOCK)
+    )
+    monkeypatch.setattr(namei, "walked", lambda name, flags, walk: walk(name, flags | LOOKUP_RCU))
+    found = ends_with_echild("/l")
+    assert (found.rule, found.blamed) == ("P2", "kernel")
+    assert "nobody came back" in found.summary
+
+
+def test_other_methods_may_mean_what_they_like_by_echild() -> None:
+    """It is an errno like any other where no walk is asked."""
+
+    class File(SimpleFileOperations):
+        def llseek(self, file: Any, offset: int, whence: int) -> int:
+            raise ECHILD()
+
+    class Childless(RamFS):
+        open_file = File()
+
+    def run(sys: Sys) -> None:
+        fd = sys.open("/f", os.O_CREAT | os.O_RDWR)
+        assert outcome(sys.lseek, fd, 0) == errno.ECHILD
+        sys.close(fd)
+
+    with Kernel() as k:
+        k.mount(Childless, "/")
+        k.call(run)
 
 
 # -- against others --------------------------------------------------------------------------------

@@ -133,19 +133,35 @@ def test_bare():
 
 def test_coverage_is_kept(pytester: pytest.Pytester) -> None:
     """``--vfsim-coverage NAME`` writes what was covered of the contract."""
+    folder = pytester.mkdir(".vfsim").joinpath("coverage")
+    folder.mkdir()
+    for old in ("mine.json", "mine-gw1.json"):
+        (folder / old).write_text("{}")
     result = run(
         pytester,
         """
 def test_one(kernel):
     kernel.mount(RamFS(), "/")
     kernel.call(touch)
+
+def test_reset():
+    from vfsim.checks import tables
+    tables.judged({"P1": "caught"})
+    tables.reset()
+    assert tables.record()["methods"] == tables.record()["mutants"] == {}
+
+def test_two(kernel):
+    kernel.mount(RamFS(), "/")
+    kernel.call(touch)
 """,
         "--vfsim-coverage",
         "mine",
     )
-    result.assert_outcomes(passed=1)
-    record = json.loads((pytester.path / ".vfsim/coverage/mine.json").read_text())
-    assert record["methods"]["inode_operations.create"]["calls"] == 1
+    result.assert_outcomes(passed=3)
+    record = json.loads((folder / "mine.json").read_text())
+    assert record["methods"]["inode_operations.create"]["calls"] == 2, "whoever resets in between"
+    assert record["mutants"] == {"P1": "caught"}
+    assert [path.name for path in folder.iterdir()] == ["mine.json"], "and not the last run's"
 
 
 def test_nothing_is_imported_before_it_is_needed(pytester: pytest.Pytester) -> None:

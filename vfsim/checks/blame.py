@@ -129,6 +129,11 @@ def below(held: Held | None, pin: object) -> Held | None:
     return held
 
 
+def is_kernel(frame: FrameType) -> bool:
+    """Whether a frame is the kernel's."""
+    return str(frame.f_globals.get("__name__", "")).startswith(_KERNEL)
+
+
 def place(frame: FrameType) -> str:
     """``file:line`` of a frame, from the repository's root where it is vfsim's."""
     return f"{short(frame.f_code.co_filename)}:{frame.f_lineno}"

@@ -26,7 +26,7 @@ from vfsim.checks.history import taken
 from vfsim.checks.lifetime import is_freed, ledger
 from vfsim.checks.oops import errno_name, error_name, oops
 from vfsim.checks.rules import RULES, Clause, Kind, LockPath
-from vfsim.sim.context import NOBLOCK, SHARED, Pin, enter, held_entries, unpin
+from vfsim.sim.context import NOBLOCK, RCU, SHARED, Pin, enter, held_entries, unpin
 from vfsim.sim.errors import Violation
 from vfsim.sim.state import K
 
@@ -143,6 +143,8 @@ def holds(t: Task, lock: Any, exclusive: bool, anyone: bool = False) -> bool:
     """Never sleeps.  Whether a task holds a lock: exclusive, or at all."""
     if anyone:
         return bool(lock.is_locked())
+    if lock is RCU:
+        return t.ctx.rcu > 0
     return lock.owner is t or (not exclusive and t in getattr(lock, "readers", ()))
 
 
@@ -268,7 +270,7 @@ def _caller_of(site: Site) -> FrameType | None:
 def _rule_about(site: Site, lock: Any, args: Mapping[str, Any] | None) -> str:
     """The id of the rule by which the caller holds ``lock``, else the general one about leaving."""
     for clause in site.method.clauses if args is not None else ():
-        if clause.path is not None and _is_at(clause.path, lock, args or {}):
+        if _is_about(clause, lock, args or {}):
             return clause.rule if clause.cell is None else clause.cell.prose or clause.rule
     return f"{site.method.id}.exit"
 
@@ -418,6 +420,13 @@ def _leak_rule(site: Site, lock: Any, args: Mapping[str, Any]) -> str:
         if class_of(lock) == clause.path.name or _is_at(clause.path, lock, args):
             return clause.rule
     return _rule_about(site, lock, args)
+
+
+def _is_about(clause: Clause, lock: Any, args: Mapping[str, Any]) -> bool:
+    """Whether a clause speaks of that lock, or of rcu-walk and that is the RCU read section."""
+    if clause.path is None:
+        return lock is RCU and clause.kind in (Kind.NO_RCU, Kind.UNPROMISED)
+    return _is_at(clause.path, lock, args)
 
 
 def _is_at(path: LockPath, lock: Any, args: Mapping[str, Any]) -> bool:
@@ -707,7 +716,8 @@ def running_call(t: Task, method: str) -> Call | None:
 
 
 def assert_held(lock: Any, *, shared: bool = False) -> None:
-    """Never sleeps.  State that the task holds ``lock``: exclusive, or with ``shared`` in any mode.
+    """Never sleeps.  State that the task holds ``lock``: exclusive, or with ``shared`` in any mode;
+    of ``RCU``, that it is in a read section.
 
     A wrong statement is reported to the blame of whoever states it.  So is a right one, if a
     filesystem's method states it of a lock that the contract does not promise: another caller will
@@ -745,7 +755,8 @@ def _unpromised(site: Site, t: Task, lock: Any) -> Clause | None:
             return None
         link = link[1]
     args = _arguments_of(site)
-    for clause in site.method.of(Kind.UNPROMISED, Kind.NOT_HELD) if args is not None else ():
-        if clause.path is not None and _is_at(clause.path, lock, args or {}):
+    unpromised = site.method.of(Kind.UNPROMISED, Kind.NOT_HELD, Kind.NO_RCU)
+    for clause in unpromised if args is not None else ():
+        if _is_about(clause, lock, args or {}):
             return clause
     return next(iter(site.method.of(Kind.ALONE)), None)

@@ -231,7 +231,7 @@ class Clause:
     @property
     def sentence(self) -> str:
         """What it says, for tables and reports."""
-        lock = self.path.text if self.path else ""
+        lock = self.path.text if self.path else _RCU_SECTION
         text = _SENTENCES[self.kind].format(lock=lock, test=self.test)
         if self.path is not None and self.path.root == "any":
             text = text.replace(lock, f"some {self.path.name}")
@@ -239,6 +239,9 @@ class Clause:
             text = f"when {self.when}: {text}"
         return text if self.unless is None else f"unless {self.unless}: {text}"
 
+
+_RCU_SECTION = "the RCU read section of a walk"
+"""What a promise about rcu-walk is about, which has no path."""
 
 _SENTENCES = {
     Kind.HELD: "the caller holds {lock} exclusive",

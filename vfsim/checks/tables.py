@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from vfsim.checks.blame import KERNEL
 from vfsim.checks.contract import TABLES, methods_of
-from vfsim.checks.rules import ENTRY, RULES, Kind
+from vfsim.checks.rules import ADAPTED, ENFORCED, ENTRY, RULES, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from vfsim.checks.contract import Method, Operations, Site
     from vfsim.checks.rules import Cell, Clause
@@ -187,7 +187,26 @@ def as_table(name: str, coverage: Record | None = None) -> str:
         lines += ["", cls.blanket]
     if bare:
         lines += ["", *textwrap.wrap("no row: " + ", ".join(bare), 90)]
+    if coverage is not None:
+        lines += ["", _summary(cls, coverage)]
     return "\n".join(lines) + "\n"
+
+
+def _summary(cls: type[Operations], coverage: Record) -> str:
+    """How much of a table was covered, in a line."""
+    methods = listed(cls)
+    called = sum(_calls(m, coverage) > 0 for m in methods)
+    cells = [c.rule for m in methods for c in m.cells if c.doc]
+    line = f"called {called} of {len(methods)} methods"
+    if cells:
+        line += f"; {_checked_and_caught(cells, 'cells', coverage)}"
+    return line
+
+
+def _checked_and_caught(ids: Sequence[str], what: str, coverage: Record) -> str:
+    checked = sum(coverage["checked"].get(id, 0) > 0 for id in ids)
+    caught = sum(coverage["mutants"].get(id) == "caught" for id in ids)
+    return f"checked {checked} of {len(ids)} {what}, caught the mutants of {caught}"
 
 
 def _calls(method: Method, coverage: Record | None) -> int:
@@ -203,8 +222,14 @@ def _cell_text(cell: Cell, method: Method, coverage: Record | None) -> str:
 
 
 def as_text(table: str | None = None, coverage: Record | None = None) -> str:
-    """All tables (or one), as the document prints them."""
-    return "\n".join(as_table(name, coverage) for name in _chosen(table))
+    """All tables (or one), as the document prints them; with ``coverage``, how much of the prose is
+    covered, too.
+    """
+    text = "\n".join(as_table(name, coverage) for name in _chosen(table))
+    if coverage is None or table is not None:
+        return text
+    rules = [id for id, rule in RULES.items() if rule.status in (ENFORCED, ADAPTED)]
+    return f"{text}\nprose\n\n{_checked_and_caught(rules, 'rules', coverage)}\n"
 
 
 def as_markdown(table: str | None = None, coverage: Record | None = None) -> str:
@@ -264,7 +289,17 @@ def record() -> Record:
                 }
             _count(method, calls, sum(s.calls for s in method.sites), checked)
     found = {"methods": methods, "checked": checked, "unheeded": unheeded}
-    return {"version": _VERSION, **found, "mutants": {}}
+    return {"version": _VERSION, **found, "mutants": dict(_verdicts)}
+
+
+_verdicts: dict[str, str] = {}
+_thrown_away: list[Record] | None = None
+
+
+def judged(verdicts: Mapping[str, str]) -> None:
+    """Mutants were judged in this process: the record says so, for each cell and rule the worst."""
+    for rule, verdict in verdicts.items():
+        _verdicts[rule] = _worst(_verdicts.get(rule, "none"), verdict)
 
 
 def _count(method: Method, calls: int, all_calls: int, checked: dict[str, int]) -> None:
@@ -332,6 +367,9 @@ def _below(cls: Any) -> Iterator[Any]:
 
 def reset() -> None:
     """Forget all counts, for a fresh record."""
+    if _thrown_away is not None:
+        _thrown_away.append(record())
+    _verdicts.clear()
     for rule in RULES.values():
         rule.checked = rule.unheeded = 0
     for cls in TABLES.values():
@@ -345,6 +383,21 @@ def reset() -> None:
 def empty() -> Record:
     """A record of nothing."""
     return {"version": _VERSION, "methods": {}, "checked": {}, "unheeded": {}, "mutants": {}}
+
+
+def collect() -> None:
+    """From now on keep what `reset` forgets, for `collected`: for runs in which many reset."""
+    global _thrown_away
+    _thrown_away = []
+
+
+def collected() -> Record:
+    """The record of everything since `collect`."""
+    return merge([*(_thrown_away or ()), record()])
+
+
+def _worst(one: str, other: str) -> str:
+    return max(one, other, key=lambda v: _WORST.get(v, 2))
 
 
 _WORST = {"none": 0, "caught": 1, "missed": 2}
@@ -363,9 +416,7 @@ def merge(records: Iterable[Record]) -> Record:
             for id, n in one.get(counts, {}).items():
                 total[counts][id] = total[counts].get(id, 0) + n
         for id, verdict in one["mutants"].items():
-            total["mutants"][id] = max(
-                total["mutants"].get(id, "none"), verdict, key=lambda v: _WORST.get(v, 2)
-            )
+            total["mutants"][id] = _worst(total["mutants"].get(id, "none"), verdict)
     return total
 
 

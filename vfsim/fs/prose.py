@@ -14,7 +14,7 @@ from __future__ import annotations
 from vfsim.checks.rules import rule
 
 _CHANGES = ("create", "link", "unlink", "symlink", "mkdir", "rmdir", "mknod", "rename")
-_CREATES = ("create", "link", "symlink", "mkdir", "mknod", "rename", "atomic_open")
+_LOOKS = ("lookup", "atomic_open")
 
 
 def _of(table: str, *methods: str) -> list[str]:
@@ -36,7 +36,8 @@ rule(
     "permission must not sleep when it is called in rcu-walk; ECHILD makes the walk come back with "
     "references.",
     "inode_operations.permission",
-    why="the mask's MAY_NOT_BLOCK tells; get_link with dentry None is the same case, see E1",
+    why="the mask's MAY_NOT_BLOCK tells; no system call answers ECHILD; get_link with dentry None "
+    "is the same case, see E1",
 )
 rule(
     "P3",
@@ -240,7 +241,7 @@ rule("E2", "get_acl is never called in rcu-walk.", "inode_operations.get_acl")
 rule(
     "E3",
     "Two lookups of one name in one directory never run at the same time.",
-    *_of("inode_operations", "lookup", "atomic_open"),
+    *_of("inode_operations", *_LOOKS),
     why="the dcache lets one caller look, the others wait",
 )
 rule(
@@ -250,8 +251,8 @@ rule(
 )
 rule(
     "E5",
-    "Nothing is created in a directory that was removed.",
-    *_of("inode_operations", *_CREATES),
+    "Nothing is looked up, created or removed in a directory that was removed.",
+    *_of("inode_operations", *_LOOKS, *_CHANGES),
     why="S_DEAD is looked at under the directory's lock",
 )
 rule(

@@ -14,6 +14,7 @@ Calls that Linux has and that are not here: everything about memory, sockets, pi
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 from stat import S_IFIFO, S_ISDIR, S_ISLNK, S_ISREG
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import attrs
 
-from vfsim.fs import directory
+from vfsim.fs import directory, echild
 from vfsim.fs.attr import (
     ATTR_CTIME,
     ATTR_MTIME,
@@ -144,7 +145,9 @@ def syscall(fn: Callable[P, R]) -> Callable[P, R]:
             _note(name, args[1:], kwargs)
         try:
             result = fn(*args, **kwargs)
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.ECHILD:
+                echild.answered(error)
             return_to_user(K.cur)
             raise
         task = K.cur

@@ -85,11 +85,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Begin to count, in place of the last run of that name."""
+    name = session.config.getoption("--vfsim-coverage", default=None)
+    if not name:
+        return
+    from vfsim.checks import tables
+
+    if _worker(session) is None:
+        for pattern in (f"{name}.json", f"{name}-gw*.json"):
+            for old in tables.COVERAGE.glob(pattern):
+                old.unlink()
+    tables.collect()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the record, one per worker of pytest-xdist."""
     name = session.config.getoption("--vfsim-coverage", default=None)
-    worker = getattr(session.config, "workerinput", None)
-    if name and not (worker is None and getattr(session.config.option, "numprocesses", None)):
+    worker = _worker(session)
+    if name and (worker is not None or not getattr(session.config.option, "numprocesses", None)):
         from vfsim.checks import tables
 
-        tables.write_record(f"{name}-{worker['workerid']}" if worker else name, tables.record())
+        tables.write_record(f"{name}-{worker}" if worker else name, tables.collected())
+
+
+def _worker(session: pytest.Session) -> str | None:
+    """The name of this process among those of pytest-xdist; None for the one that the user sees."""
+    given = getattr(session.config, "workerinput", None)
+    return None if given is None else str(given["workerid"])

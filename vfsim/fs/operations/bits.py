@@ -13,6 +13,7 @@ MAY_NOT_BLOCK = 0x0080
 """In the mask of ``permission``: the walk is an rcu-walk."""
 
 S_DEAD = 1 << 4
+DCACHE_PAR_LOOKUP = 1 << 28
 RENAME_EXCHANGE = 1 << 1
 I_NEW, I_FREEING, I_CLEAR, I_SYNC = 1 << 3, 1 << 5, 1 << 6, 1 << 7
 FASYNC = 0o20000

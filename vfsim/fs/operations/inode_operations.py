@@ -54,7 +54,12 @@ from vfsim.checks.rules import (
     row,
     when,
 )
-from vfsim.fs.operations.bits import MAY_NOT_BLOCK, RENAME_EXCHANGE, S_DEAD
+from vfsim.fs.operations.bits import (
+    DCACHE_PAR_LOOKUP,
+    MAY_NOT_BLOCK,
+    RENAME_EXCHANGE,
+    S_DEAD,
+)
 from vfsim.fs.operations.dentry_operations import positive
 from vfsim.fs.operations.freeze_rules import (
     the_write_level_is_held_outside_of_the_directories,
@@ -99,12 +104,16 @@ def nobody_else_looks(dentry: Dentry) -> bool:
     return not any(d is not dentry and d.d_name == dentry.d_name for d in others)
 
 
+def in_lookup(dentry: Dentry) -> bool:
+    return bool(dentry.d_flags & DCACHE_PAR_LOOKUP)
+
+
 def the_directory_lives(dir: Inode) -> bool:
     return not dir.i_flags & S_DEAD
 
 
-def the_new_directory_lives(new_dir: Inode) -> bool:
-    return not new_dir.i_flags & S_DEAD
+def both_directories_live(old_dir: Inode, new_dir: Inode) -> bool:
+    return not (old_dir.i_flags | new_dir.i_flags) & S_DEAD
 
 
 def creating(open_flag: int) -> bool:
@@ -147,6 +156,7 @@ class InodeOperations(Operations):
     )
     @gives_ref("return")
     @expects(nobody_else_looks, rule="E3")
+    @expects(the_directory_lives, rule="E5")
     def lookup(self, dir: Inode, dentry: Dentry, flags: int) -> Dentry | None:
         """Sleeps.  Find ``dentry.d_name`` in ``dir``: ``d_add(dentry, inode)``, with None for a
         name that is not there.
@@ -219,6 +229,7 @@ class InodeOperations(Operations):
         held=("dir.i_rwsem", when(positive, "dentry.d_inode.i_rwsem", rule="P3")),
         means="the caller holds dir.i_rwsem and dentry.d_inode.i_rwsem exclusive",
     )
+    @expects(the_directory_lives, rule="E5")
     @expects(the_write_level_is_held_outside_of_the_directory, rule="E6")
     def unlink(self, dir: Inode, dentry: Dentry) -> None:
         """Sleeps.  Take the name out of ``dir``: one link less.  The inode lives on while it is
@@ -234,6 +245,7 @@ class InodeOperations(Operations):
         held=("dir.i_rwsem", when(positive, "dentry.d_inode.i_rwsem", rule="P3")),
         means="the caller holds dir.i_rwsem and dentry.d_inode.i_rwsem exclusive",
     )
+    @expects(the_directory_lives, rule="E5")
     @expects(the_write_level_is_held_outside_of_the_directory, rule="E6")
     def rmdir(self, dir: Inode, dentry: Dentry) -> None:
         """Sleeps.  Remove the directory, which must be empty (else ENOTEMPTY): its links and
@@ -260,7 +272,7 @@ class InodeOperations(Operations):
         "source that is no directory; a source directory is not promised",
     )
     @must_hold("old_dir.i_sb.s_vfs_rename_mutex", when=crosses_directories, rule="P4")
-    @expects(the_new_directory_lives, rule="E5")
+    @expects(both_directories_live, rule="E5")
     @expects(the_write_level_is_held_outside_of_the_directories, rule="E6")
     def rename(
         self, old_dir: Inode, old_dentry: Dentry, new_dir: Inode, new_dentry: Dentry, flags: int
@@ -393,6 +405,7 @@ class InodeOperations(Operations):
         status=ADAPTED,
         means="the caller holds dir.i_rwsem: exclusive with O_CREAT, else at least shared",
     )
+    @expects(nobody_else_looks, when=in_lookup, rule="E3")
     @expects(the_directory_lives, rule="E5")
     @expects(the_write_level_is_held_outside_of_the_directory, when=creating, rule="E6")
     def atomic_open(

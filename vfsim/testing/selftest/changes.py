@@ -8,8 +8,13 @@ mistake; put around the call it is the kernel's::
                                inside: the method lets go of what its caller holds
     holding("dir.i_rwsem")     around: the caller holds what it must not
     keeping("dir.i_rwsem")     inside: the method returns with the lock
+    dropping("dir.i_rwsem")    inside: the method lets go of what its caller may hold
     atomic()                   around: the caller holds a spinlock
     sleeping()                 inside: the method sleeps
+    in_rcu()                   around: the caller is in an RCU read section
+    outside_rcu()              around: the caller is in none; inside: the method leaves its caller's
+    staying_in_rcu()           inside: the method returns in an RCU read section
+    asserting_rcu()            inside: the method states that it is in one
 
 Locks are named by path: ``dir.i_rwsem`` from an argument, ``@rename_lock`` the one of that name.
 """
@@ -20,8 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 from vfsim.checks.calls import assert_held
 from vfsim.fs.dentry import dcache
-from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
+from vfsim.locks.rcu import rcu_read_lock, rcu_read_lock_held, rcu_read_unlock
 from vfsim.locks.spinlock import SpinLock
+from vfsim.sim.context import RCU
+from vfsim.sim.errors import ECHILD
 from vfsim.sim.scheduler import msleep
 from vfsim.sim.state import K
 from vfsim.testing.selftest.standing import nobodys
@@ -166,6 +173,16 @@ def asserting(path: str) -> Change:
     return change
 
 
+def dropping(path: str) -> Change:
+    """The lock is not held meanwhile, whether it was or not."""
+    let_go = without(path)
+
+    def change(call: Call) -> Any:
+        return let_go(call) if call.at(path).owner is K.cur else call.go()
+
+    return change
+
+
 def sleeping() -> Change:
     """Sleeps for a while first."""
 
@@ -199,6 +216,53 @@ def in_rcu(**other: Any) -> Change:
             return call.go(**other)
         finally:
             rcu_read_unlock()
+
+    return change
+
+
+def outside_rcu() -> Change:
+    """In no RCU read section."""
+
+    def change(call: Call) -> Any:
+        if not rcu_read_lock_held():
+            return call.go()
+        rcu_read_unlock()
+        try:
+            return call.go()
+        finally:
+            rcu_read_lock()
+
+    return change
+
+
+def staying_in_rcu() -> Change:
+    """An RCU read section begins, and does not end."""
+
+    def change(call: Call) -> Any:
+        result = call.go()
+        rcu_read_lock()
+        return result
+
+    return change
+
+
+def asserting_rcu() -> Change:
+    """States that it is in an RCU read section."""
+
+    def change(call: Call) -> Any:
+        assert_held(RCU)
+        return call.go()
+
+    return change
+
+
+def saying_echild(when: Callable[[Call], bool]) -> Change:
+    """ECHILD is raised, if the call is one of these."""
+
+    def change(call: Call) -> Any:
+        if when(call):
+            raise ECHILD()
+        return call.go()
 
     return change
 

@@ -224,6 +224,14 @@ def stat(sys: Sys) -> None:
     sys.stat("/f")
 
 
+def stat_in_mkdir(sys: Sys) -> None:
+    """A directory made where the filesystem asks for attributes with the parent locked, and asked
+    for them again.
+    """
+    sys.mkdir("/d")
+    sys.stat("/d")
+
+
 def stat_missing(sys: Sys) -> None:
     """A name that is not there."""
     try:
@@ -372,6 +380,13 @@ def statfs(sys: Sys) -> None:
     sys.statfs("/")
 
 
+def fstatfs(sys: Sys) -> None:
+    """How full it is, asked by an open file."""
+    fd = sys.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    sys.fstatfs(fd)
+    sys.close(fd)
+
+
 def ustat(sys: Sys) -> None:
     """How full it is, asked by device."""
     sys.ustat(sys.stat("/").st_dev)
@@ -443,6 +458,12 @@ def open_missing(sys: Sys) -> None:
         sys.open("/nothing", os.O_RDONLY)
     except FileNotFoundError:
         pass
+
+
+def two_opens(sys: Sys) -> None:
+    """Two processes open one name that is not there, without creating it."""
+    sys.fork(open_missing)
+    sys.fork(open_missing)
 
 
 def two_lookups(sys: Sys) -> None:

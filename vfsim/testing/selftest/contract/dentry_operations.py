@@ -8,8 +8,8 @@ from vfsim.fs.operations import LOOKUP_RCU
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.sim.scheduler import msleep
 from vfsim.testing.selftest import programs
-from vfsim.testing.selftest.changes import passing, sleeping
-from vfsim.testing.selftest.contract.grounds import CachedGround
+from vfsim.testing.selftest.changes import passing, saying_echild, sleeping
+from vfsim.testing.selftest.contract.grounds import CachedGround, SlowGround
 from vfsim.testing.selftest.contract.managed import ManagedGround
 from vfsim.testing.selftest.contract.notation import Row
 
@@ -55,6 +55,8 @@ def mutants() -> Iterator[Mutant]:
             yield from row.never_blocks(MAY_BLOCK)
         if rcu_walk == "no":
             yield from row.not_in_rcu_walk(RCU_WALK)
+        else:
+            yield from row.maybe_in_rcu_walk(RCU_WALK)
     yield from _d_revalidate()
     yield from _d_compare()
     yield from _d_prune()
@@ -88,13 +90,21 @@ def _d_revalidate() -> Iterator[Mutant]:
     yield from row.no(RENAME_LOCK, "@rename_lock")
     yield from row.no(D_LOCK, "dentry.d_lock")
     yield from row.may_block(MAY_BLOCK)
+    yield from walked.maybe_in_rcu_walk(RCU_WALK)
     cell = "dentry_operations.d_revalidate.may block"
     for rule in (cell, "P1"):
         yield walked.filesystem(
             rule, "sleeps in an rcu-walk", _sleep_in_rcu_walk, fires=(cell, "P1")
         )
+    yield row.filesystem(
+        "P1", "says ECHILD to a walk with references", saying_echild(_has_references), "ECHILD"
+    )
     yield row.caller("P1", "is told of an rcu-walk that is none", passing(flags=LOOKUP_RCU))
     yield walked.caller("P1", "is not told of an rcu-walk", passing(flags=0), "unsaid")
+
+
+def _has_references(call: Call) -> bool:
+    return not call.flags & LOOKUP_RCU
 
 
 def _sleep_in_rcu_walk(call: Call) -> Any:
@@ -109,14 +119,23 @@ def _d_manage() -> Iterator[Mutant]:
     yield from row.no(RENAME_LOCK, "@rename_lock")
     yield from row.no(D_LOCK, "path.dentry.d_lock")
     yield from row.may_block(MAY_BLOCK)
+    yield from row.maybe_in_rcu_walk(RCU_WALK)
     cell = "dentry_operations.d_manage.may block"
     for rule, variant in ((cell, ""), ("P1", "d_manage")):
         yield row.filesystem(
             rule, "sleeps in an rcu-walk", _sleep_in_transit, variant, fires=(cell, "P1")
         )
+    yield row.filesystem(
+        "P1", "says ECHILD to a walk with references", saying_echild(_passes_with_references),
+        "d_manage ECHILD",
+    )  # fmt: skip
     told = "is told of an rcu-walk that is none"
     yield row.caller("P1", told, passing(rcu_walk=True), "d_manage")
     yield row.caller("P1", "is not told of an rcu-walk", passing(rcu_walk=False), "d_manage unsaid")
+
+
+def _passes_with_references(call: Call) -> bool:
+    return not call.rcu_walk
 
 
 def _sleep_in_transit(call: Call) -> Any:
@@ -154,7 +173,9 @@ def _d_compare() -> Iterator[Mutant]:
     row = _row("d_compare", programs.mkdir_again)
     yield row.caller(cell, "is called with nothing held", _nothing_held)
     yield walked.caller(cell, "is called outside the read section", _outside_rcu, "rcu-walk")
-    yield from row.maybe(D_LOCK, "dentry.d_lock")
+    yield from row.not_promised(D_LOCK, "dentry.d_lock")
+    waits = Row("dentry_operations", "d_compare", programs.two_lookups, SlowGround)
+    yield from waits.maybe_in_rcu_walk(RCU_WALK)
     yield from row.never_blocks(MAY_BLOCK)
     yield walked.filesystem(
         "dentry_operations.d_compare.may block", "sleeps in an rcu-walk", sleeping(), "rcu-walk"

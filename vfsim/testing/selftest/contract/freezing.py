@@ -15,7 +15,7 @@ from vfsim.testing.selftest.contract.notation import Row
 from vfsim.testing.selftest.mutants import Ground, Mutant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from vfsim.fs.super import SuperBlock
     from vfsim.testing.selftest.changes import Call, Change
@@ -47,7 +47,9 @@ CHANGES = (
     ("inode_operations.rmdir", programs.rmdir, Ground, "dir"),
     ("inode_operations.rename", programs.rename_across, Ground, "old_dir"),
     ("inode_operations.setattr", programs.chmod, Ground, "dentry.d_inode"),
+    ("inode_operations.tmpfile", programs.unnamed, Ground, "dir"),
     ("inode_operations.atomic_open", programs.create, AtomicGround, "dir"),
+    ("xattr_handler.set", programs.set_xattr, Ground, "inode"),
     ("file_operations.write_iter", programs.write, Ground, "iocb.ki_filp.f_inode"),
     ("file_operations.write", programs.write, PlainGround, "file.f_inode"),
 )
@@ -60,10 +62,14 @@ def _write_level() -> Iterator[Mutant]:
         yield Row(table, method, program, ground).caller(
             "E6", "is called without the write level", without(f"{inode}.{LEVEL}"), method
         )
-    yield Row("inode_operations", "mkdir", programs.mkdir).caller(
+    mkdir = Row("inode_operations", "mkdir", programs.mkdir)
+    yield mkdir.caller(
         "E6", "is called with the write level taken under the directory's lock",
         _too_late, "too late", fires=("E6", "lockdep.circular"),
     )  # fmt: skip
+    yield mkdir.filesystem(
+        "E6", "lets go of the write level", without(f"dir.{LEVEL}"), fires=(f"{mkdir.name}.exit",)
+    )
 
 
 def _too_late(call: Call) -> Any:
@@ -82,10 +88,15 @@ def _levels() -> Iterator[Mutant]:
     unfreeze = Row("super_operations", "unfreeze_fs", programs.freeze)
     yield freeze.caller("E8", "is called a level too early", _frozen(SB_FREEZE_PAGEFAULT))
     yield unfreeze.caller("E8", "is called although it froze half", _frozen(SB_FREEZE_FS), "thaw")
-    yield Mutant(
-        "E8", "caller", "freeze_super() does not wait for the internal writers", programs.freeze,
-        variant="internal", patches={"vfsim.fs.freeze.sb_wait_write": _skips_the_last},
-    )  # fmt: skip
+    for level, who in (
+        (SB_FREEZE_WRITE, "writers"),
+        (SB_FREEZE_PAGEFAULT, "page faults"),
+        (SB_FREEZE_FS, "internal writers"),
+    ):
+        yield Mutant(
+            "E8", "caller", f"freeze_super() does not wait for {who}", programs.freeze,
+            variant=who, patches={"vfsim.fs.freeze.sb_wait_write": _skips(level)},
+        )  # fmt: skip
     yield Mutant(
         "E8", "caller", "freeze_super() waits for writers with s_umount held", programs.freeze,
         variant="s_umount", patches={"vfsim.fs.freeze.sb_wait_write": _keeps_s_umount},
@@ -107,9 +118,14 @@ def _frozen(level: int) -> Change:
     return change
 
 
-def _skips_the_last(real: Any, sb: SuperBlock, level: int) -> None:
-    if level != SB_FREEZE_FS:
-        real(sb, level)
+def _skips(skipped: int) -> Callable[..., None]:
+    """A level is not waited for."""
+
+    def waits(real: Any, sb: SuperBlock, level: int) -> None:
+        if level != skipped:
+            real(sb, level)
+
+    return waits
 
 
 def _keeps_s_umount(real: Any, sb: SuperBlock, level: int) -> None:

@@ -14,10 +14,14 @@ from vfsim.filesystems.wholefs import (
     WholePages,
     WholePlainFile,
 )
+from vfsim.fs.attr import vfs_getattr
 from vfsim.fs.dcache import d_instantiate
+from vfsim.fs.mount import Path
+from vfsim.fs.process import current_process
 from vfsim.fs.super import kill_block_super
 from vfsim.mm.dirty import clear_page_dirty_for_io, end_page_writeback, set_page_writeback
 from vfsim.mm.operations import AddressSpaceOperations
+from vfsim.sim.scheduler import msleep
 from vfsim.testing.selftest.mutants import Ground
 
 if TYPE_CHECKING:
@@ -51,6 +55,39 @@ class CachedGround(Ground):
     def kill_sb(self, sb: SuperBlock) -> None:
         """Sleeps.  No name has a reference of its own."""
         kill_block_super(sb)
+
+
+class ServedDirectory(WholeDirectory):
+    """A directory as a file server exports it: with each new name, the client gets the directory's
+    attributes as they are before anybody else changes it.
+    """
+
+    def mkdir(self, dir: Inode, dentry: Dentry, mode: int) -> None:
+        """Sleeps.  A new directory, and the attributes that would be sent."""
+        super().mkdir(dir, dentry, mode)
+        root = current_process().root
+        vfs_getattr(Path(root.mnt, dentry.d_parent))
+
+
+class ServedGround(Ground):
+    """Attributes are asked for with the directory locked, too (nfsd does that)."""
+
+    directory: InodeOperations = ServedDirectory()
+
+
+class SlowDirectory(WholeDirectory):
+    """A directory that takes its time: whoever wants the same name waits for the first lookup."""
+
+    def lookup(self, dir: Inode, dentry: Dentry, flags: int) -> Dentry | None:
+        """Sleeps.  A millisecond later."""
+        msleep(1)
+        return super().lookup(dir, dentry, flags)
+
+
+class SlowGround(Ground):
+    """Lookups of one name meet."""
+
+    directory: InodeOperations = SlowDirectory()
 
 
 class PlainGround(Ground):

@@ -10,18 +10,20 @@ from vfsim.fs.d_lookup import d_alloc
 from vfsim.fs.dentry import dput
 from vfsim.fs.directory import vfs_mkdir
 from vfsim.fs.inode import S_DEAD
-from vfsim.fs.operations import MAY_NOT_BLOCK
+from vfsim.fs.operations import LOOKUP_RCU, MAY_NOT_BLOCK
+from vfsim.sim.errors import ECHILD
 from vfsim.sim.scheduler import msleep
 from vfsim.testing.selftest import programs
-from vfsim.testing.selftest.changes import in_rcu, passing, sleeping
-from vfsim.testing.selftest.contract.grounds import AtomicGround, OldGround
+from vfsim.testing.selftest.changes import in_rcu, passing, saying_echild, sleeping
+from vfsim.testing.selftest.contract.grounds import AtomicGround, OldGround, ServedGround
 from vfsim.testing.selftest.contract.notation import Row
-from vfsim.testing.selftest.mutants import Mutant
+from vfsim.testing.selftest.mutants import Ground, Mutant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from vfsim.fs.dcache import Dentry
+    from vfsim.fs.namei import Nameidata
     from vfsim.testing.selftest.changes import Call, Change
     from vfsim.testing.selftest.mutants import Program
 
@@ -73,10 +75,10 @@ NOT_HELD = (
 
 # "no" that means: called both with and without
 NOT_PROMISED = (
-    ("permission", programs.create, "inode.i_rwsem"),
-    ("get_acl", programs.lists, "inode.i_rwsem"),
-    ("getattr", programs.stat, "dentry.d_inode.i_rwsem"),
-    ("update_time", programs.write_later, "inode.i_rwsem"),
+    ("permission", programs.create, "inode.i_rwsem", Ground),
+    ("get_acl", programs.lists, "inode.i_rwsem", Ground),
+    ("getattr", programs.stat_in_mkdir, "dentry.d_inode.i_rwsem", ServedGround),
+    ("update_time", programs.write_later, "inode.i_rwsem", Ground),
 )
 
 ALL_MAY_BLOCK = (
@@ -101,14 +103,18 @@ ALL_MAY_BLOCK = (
     ("update_time", programs.write_later),
 )
 
-# what is created in a directory, by its parameter (E5)
-CREATES = (
-    ("create", programs.create, "dir"),
-    ("link", programs.link, "dir"),
-    ("mknod", programs.fifo, "dir"),
-    ("symlink", programs.symlink, "dir"),
-    ("mkdir", programs.mkdir, "dir"),
-    ("rename", programs.rename_across, "new_dir"),
+# what is done in a directory that must live, by its parameter (E5)
+IN_A_DIRECTORY = (
+    ("create", programs.create, "dir", ""),
+    ("link", programs.link, "dir", "link"),
+    ("mknod", programs.fifo, "dir", "mknod"),
+    ("symlink", programs.symlink, "dir", "symlink"),
+    ("mkdir", programs.mkdir, "dir", "mkdir"),
+    ("lookup", programs.stat_missing, "dir", "lookup"),
+    ("unlink", programs.unlink, "dir", "unlink"),
+    ("rmdir", programs.rmdir, "dir", "rmdir"),
+    ("rename", programs.rename_across, "new_dir", "rename"),
+    ("rename", programs.rename_across, "old_dir", "rename old parent"),
 )
 
 
@@ -120,8 +126,8 @@ def mutants() -> Iterator[Mutant]:
         yield from _row(method, program, variant).yes("", path, "P3")
     for method, program, path in NOT_HELD:
         yield from _row(method, program).no(I_MUTEX, path, rwsem=True)
-    for method, program, path in NOT_PROMISED:
-        yield from _row(method, program).maybe(I_MUTEX, path)
+    for method, program, path, ground in NOT_PROMISED:
+        yield from _row(method, program, ground=ground).not_promised(I_MUTEX, path)
     yield from _row("lookup", programs.stat_missing).shared(I_MUTEX, "dir.i_rwsem")
     yield from _row("lookup", programs.create, "create").shared(I_MUTEX, "dir.i_rwsem")
     yield from _row("rename", programs.rename_across).yes(
@@ -132,9 +138,9 @@ def mutants() -> Iterator[Mutant]:
     yield from _row("truncate", programs.truncate, ground=OldGround).may_block(
         rule="P5", variant="truncate"
     )
-    for i, (method, program, dir) in enumerate(CREATES):
+    for method, program, dir, variant in IN_A_DIRECTORY:
         yield _row(method, program).caller(
-            "E5", "is called on a directory that was removed", _dead(dir), method if i else ""
+            "E5", "is called on a directory that was removed", _dead(dir), variant
         )
     yield from _atomic_open()
     yield from _rcu_walks()
@@ -178,6 +184,19 @@ def _rcu_walks() -> Iterator[Mutant]:
     yield _row("get_link", programs.follow).filesystem(
         "E1", "sleeps in an rcu-walk", _sleep_without_dentry
     )
+    yield create.filesystem(
+        "P2", "says ECHILD to a walk with references", saying_echild(_has_references), "ECHILD"
+    )
+    yield _row("get_link", programs.follow_later).filesystem(
+        "E1", "says ECHILD to a walk with references", saying_echild(_has_dentry), "ECHILD"
+    )
+    yield Mutant(
+        "P2", "caller", "a walk that got no references is not begun again", programs.stat,
+        variant="ECHILD", patches={
+            "vfsim.fs.rcu_walk.unlazy_walk": _gets_no_references,
+            "vfsim.fs.namei.walked": _walks_once,
+        },
+    )  # fmt: skip
     acl = _row("get_acl", programs.lists)
     yield acl.caller("E2", "is called in an RCU read section", in_rcu())
     yield _row("get_link", programs.follow_later).caller(
@@ -195,6 +214,22 @@ def _told_wrongly(call: Call) -> Any:
     return call.go(mask=call.mask | MAY_NOT_BLOCK)
 
 
+def _has_references(call: Call) -> bool:
+    return not call.mask & MAY_NOT_BLOCK
+
+
+def _has_dentry(call: Call) -> bool:
+    return call.dentry is not None
+
+
+def _gets_no_references(real: Any, nd: Nameidata, *child: Any) -> None:
+    raise ECHILD()
+
+
+def _walks_once(real: Any, name: str, flags: int, walk: Callable[[str, int], Any]) -> Any:
+    return walk(name, flags | LOOKUP_RCU)
+
+
 def _sleep_without_dentry(call: Call) -> Any:
     if call.dentry is None:
         msleep(1)
@@ -203,11 +238,16 @@ def _sleep_without_dentry(call: Call) -> Any:
 
 def _lookups() -> Iterator[Mutant]:
     """E3: two lookups of one name in one directory never run at the same time."""
-    yield Mutant(
-        "E3", "caller", "the second lookup of a name does not wait for the first",
-        programs.two_lookups, inside={"inode_operations.lookup": sleeping()},
-        patches={"vfsim.fs.d_lookup.d_alloc_parallel": _nobody_waits},
-    )  # fmt: skip
+    for method, program, ground, variant in (
+        ("lookup", programs.two_lookups, Ground, ""),
+        ("atomic_open", programs.two_opens, AtomicGround, "atomic_open"),
+    ):
+        yield Mutant(
+            "E3", "caller", "the second lookup of a name does not wait for the first",
+            program, inside={f"inode_operations.{method}": sleeping()},
+            patches={"vfsim.fs.d_lookup.d_alloc_parallel": _nobody_waits},
+            variant=variant, ground=ground,
+        )  # fmt: skip
 
 
 def _nobody_waits(real: Any, parent: Dentry, name: str) -> Dentry:

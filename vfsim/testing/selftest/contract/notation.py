@@ -8,8 +8,13 @@ yes           calls without the lock, or shared   lets go of the lock inside
 no            calls with the lock                 returns with the lock, or states that it is
                                                   held
 maybe         (none: both are allowed)            states that it is held
+not promised  (none: callers do both)             the same; or lets go of the lock of a caller
+                                                  that has it
 may block     calls with a spinlock held          (none)
 may not       (none)                              sleeps
+rcu-walk no   calls in an RCU read section        returns in one, or states that it is in one
+rcu-walk      (none: both are allowed)            leaves its caller's, or states that it is in one
+maybe
 ============  ==================================  ==============================================
 """
 
@@ -110,6 +115,13 @@ class Row:
             self._rule(column, rule), f"asserts {path}", changes.asserting(path), variant, **other
         )
 
+    def not_promised(self, column: str, path: str) -> Iterator[Mutant]:
+        """The lock is not promised, and in the program the caller has it."""
+        yield from self.maybe(column, path)
+        yield self.filesystem(
+            self._rule(column, ""), f"lets go of {path}", changes.dropping(path), "drops"
+        )
+
     # -- sleeping ----------------------------------------------------------------------------------
 
     def may_block(self, column: str = "", rule: str = "", variant: str = "") -> Iterator[Mutant]:
@@ -121,7 +133,21 @@ class Row:
         """The method must not sleep."""
         yield self.filesystem(self._rule(column, rule), "sleeps", changes.sleeping(), **other)
 
+    # -- rcu-walk ----------------------------------------------------------------------------------
+
     def not_in_rcu_walk(self, column: str) -> Iterator[Mutant]:
         """The method is not called by a walk that holds the RCU read lock only."""
         wanted = self._rule(column, "")
         yield self.caller(wanted, "is called in an RCU read section", changes.in_rcu())
+        yield self.filesystem(wanted, "returns in an RCU read section", changes.staying_in_rcu())
+        yield self._asserts_rcu(wanted)
+
+    def maybe_in_rcu_walk(self, column: str) -> Iterator[Mutant]:
+        """The method is called by such a walk, too, and its read section is not the method's."""
+        wanted = self._rule(column, "")
+        yield self.filesystem(wanted, "leaves the walk's read section", changes.outside_rcu())
+        yield self._asserts_rcu(wanted)
+
+    def _asserts_rcu(self, rule: str) -> Mutant:
+        why = "asserts that it is in an RCU read section"
+        return self.filesystem(rule, why, changes.asserting_rcu(), "asserts")

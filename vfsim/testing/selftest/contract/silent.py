@@ -89,6 +89,12 @@ def _permitted() -> Iterator[Case]:
         (f"{a_op}.freepage", programs.truncate),
     ):
         yield clean(f"in a spinlock section.{name}", program, around={name: atomic()})
+    for name, program in (
+        (f"{d_op}.d_hash", programs.stat_twice),
+        (f"{d_op}.d_init", programs.create),
+        (f"{i_op}.getattr", programs.stat),
+    ):
+        yield clean(f"a read section of its own.{name}", program, inside={name: in_rcu()})
     locked = holding("dentry.d_inode.i_rwsem")
     yield clean("with the lock.getattr", programs.stat, around={f"{i_op}.getattr": locked})
     yield clean(

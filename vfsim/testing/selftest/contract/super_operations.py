@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from vfsim.fs.icache import free_inode_nonrcu, truncate_inode_pages_final
 from vfsim.fs.inode import I_FREEING, I_NEW, I_SYNC, iput
 from vfsim.fs.super import sync_filesystem
+from vfsim.mm.writeback import sync_inodes_sb, writeback_inodes_sb
+from vfsim.sim.scheduler import msleep
 from vfsim.testing.selftest import programs
 from vfsim.testing.selftest.changes import drop, holding, take, without
 from vfsim.testing.selftest.contract.grounds import CachedGround
@@ -14,7 +16,7 @@ from vfsim.testing.selftest.contract.notation import Row
 from vfsim.testing.selftest.mutants import Mutant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from vfsim.fs.dcache import Dentry
     from vfsim.fs.inode import Inode
@@ -146,6 +148,11 @@ def _statfs() -> Iterator[Mutant]:
         yield by_path.filesystem(
             rule, "returns with s_umount", _keep_shared(path), "keeps", fires=fires
         )
+    by_file = _row("statfs", programs.fstatfs, "fstatfs")
+    yield by_file.caller(
+        "P9", "is called by an open file with s_umount shared", holding(path, shared=True)
+    )
+    yield by_file.caller("P10", "is called on a superblock that nobody keeps", _with_active(0))
     yield Mutant(
         "P9", "caller", "ustat(2) finds the superblock and does not keep it", programs.ustat,
         variant="user_get_super",
@@ -154,7 +161,11 @@ def _statfs() -> Iterator[Mutant]:
             "vfsim.fs.super.drop_super": _drops_unlocked,
         },
     )  # fmt: skip
-    yield by_path.caller("P10", "is called on a superblock that nobody keeps", _inactive)
+    yield by_path.caller("P10", "is called on a superblock that nobody keeps", _with_active(0))
+    yield by_path.caller(
+        "P10", "is called on a superblock that is ended meanwhile", _with_active(1), "meanwhile",
+        inside={by_path.name: _loses_the_last},
+    )  # fmt: skip
 
 
 def _gets_unlocked(real: Any, dev: int) -> SuperBlock | None:
@@ -178,13 +189,25 @@ def _keep_shared(path: str) -> Change:
     return change
 
 
-def _inactive(call: Call) -> Any:
-    sb = call.dentry.d_sb
-    active, sb.s_active = sb.s_active, 0
-    try:
-        return call.go()
-    finally:
-        sb.s_active = active
+def _with_active(n: int) -> Change:
+    """So many have an active reference on the superblock, for the time of the call."""
+
+    def change(call: Call) -> Any:
+        sb = call.dentry.d_sb
+        active, sb.s_active = sb.s_active, n
+        try:
+            return call.go()
+        finally:
+            sb.s_active = active
+
+    return change
+
+
+def _loses_the_last(call: Call) -> Any:
+    """What another task does, for which the method gives it time."""
+    msleep(1)
+    call.dentry.d_sb.s_active -= 1
+    return call.go()
 
 
 def _states() -> Iterator[Mutant]:
@@ -199,14 +222,20 @@ def _states() -> Iterator[Mutant]:
         "E13", "caller", "syncfs(2) does not hold s_umount", programs.syncfs,
         patches={"vfsim.fs.super.sync_filesystem": _unlocked_sync},
     )  # fmt: skip
-    yield Row("inode_operations", "getattr", programs.stat).filesystem(
-        "E13", "syncs the filesystem without s_umount", _syncs
-    )
+    for sync in (sync_filesystem, sync_inodes_sb, writeback_inodes_sb):
+        yield Row("inode_operations", "getattr", programs.stat).filesystem(
+            "E13", f"calls {sync.__name__}() without s_umount", _calls(sync), sync.__name__
+        )
 
 
-def _syncs(call: Call) -> Any:
-    sync_filesystem(call.dentry.d_sb)
-    return call.go()
+def _calls(sync: Callable[[SuperBlock], None]) -> Change:
+    """The superblock is written meanwhile."""
+
+    def change(call: Call) -> Any:
+        sync(call.dentry.d_sb)
+        return call.go()
+
+    return change
 
 
 def _uncleared(call: Call) -> None:

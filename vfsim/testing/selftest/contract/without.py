@@ -14,7 +14,7 @@ from vfsim.checks.rules import RULES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vfsim.checks.rules import Cell, Rule
+    from vfsim.checks.rules import Rule
 
 NOT_CALLED = {
     "super_operations": {
@@ -32,7 +32,7 @@ NOT_CALLED = {
     },
     "file_operations": {
         "poll": "no poll(2)",
-        "unlocked_ioctl compat_ioctl": "no ioctl(2)",
+        "unlocked_ioctl compat_ioctl": "ioctl(2) only freezes and thaws",
         "mmap get_unmapped_area": "processes have no memory",
         "fasync": "no signal-driven I/O",
         "lock flock setlease": "no file locks and leases",
@@ -45,7 +45,7 @@ NOT_CALLED = {
         "lm_compare_owner lm_owner_key lm_notify lm_grant lm_break lm_change": "no file locks"
     },
     "block_device_operations": {
-        "ioctl compat_ioctl getgeo": "no ioctl(2)",
+        "ioctl compat_ioctl getgeo": "devices have no files",
         "direct_access": "no DAX",
         "media_changed unlock_native_capacity revalidate_disk": "no removable disks, no partitions",
         "swap_slot_free_notify": "no swap",
@@ -85,18 +85,11 @@ def without(covered: set[str]) -> Iterator[tuple[str, str]]:
         for method in tables.listed(cls):
             for cell in method.cells:
                 if cell.doc and cell.rule not in covered:
-                    yield cell.rule, _why_cell(cell, missing.get(method.id, ""))
+                    why = missing.get(method.id, "")
+                    yield cell.rule, f"no caller yet: {why}" if why else ""
     for id in sorted(RULES, key=tables.rule_order):
         if id not in covered:
             yield id, _why_rule(RULES[id], missing)
-
-
-def _why_cell(cell: Cell, missing: str) -> str:
-    if missing:
-        return f"no caller yet: {missing}"
-    if cell.doc == "maybe":
-        return 'permission: "maybe" allows both'
-    return ""
 
 
 def _why_rule(rule: Rule, missing: dict[str, str]) -> str:

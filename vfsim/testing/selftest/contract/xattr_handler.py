@@ -16,6 +16,7 @@ I_MUTEX = "i_mutex(inode)"
 
 LIST = Row("xattr_handler", "list", programs.list_xattrs)
 GET = Row("xattr_handler", "get", programs.get_xattr)
+GET_FOR_WRITE = Row("xattr_handler", "get", programs.write)
 SET = Row("xattr_handler", "set", programs.set_xattr)
 SET_LIST = Row("xattr_handler", "set", programs.set_list, variant="access control list")
 
@@ -23,7 +24,7 @@ SET_LIST = Row("xattr_handler", "set", programs.set_list, variant="access contro
 def mutants() -> Iterator[Mutant]:
     """All of them."""
     yield from LIST.no(I_MUTEX, "dentry.d_inode.i_rwsem", rwsem=True)
-    yield from GET.maybe(I_MUTEX, "inode.i_rwsem")
+    yield from GET_FOR_WRITE.not_promised(I_MUTEX, "inode.i_rwsem")
     yield from SET.yes(I_MUTEX, "inode.i_rwsem")
     yield from SET_LIST.yes(I_MUTEX, "inode.i_rwsem")
     for row in (LIST, GET, SET):
