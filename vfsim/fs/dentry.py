@@ -498,7 +498,7 @@ def parent_once(dentry: Dentry) -> Dentry:
 
 
 def dget_parent(dentry: Dentry) -> Dentry:
-    """Never sleeps.  The parent, with a new reference.  Nothing but the reference on ``dentry`` is
+    """Sleeps.  The parent, with a new reference.  Nothing but the reference on ``dentry`` is
     needed.
 
     Source: ``dget_parent``.

@@ -418,7 +418,8 @@ def mounted_on(mnt: Mount, dentry: Dentry) -> Mount | None:
 
 
 def lookup_mnt(mnt: Mount, dentry: Dentry) -> Mount | None:
-    """Never sleeps.  What is mounted on ``dentry`` of ``mnt``, with a new reference, or None.
+    """Sleeps.  What is mounted on ``dentry`` of ``mnt``, with a new reference, or None.
+
     Source: ``lookup_mnt``.
     """
     lock = mounts().mount_lock

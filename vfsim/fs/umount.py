@@ -119,7 +119,7 @@ def kern_unmount(mnt: Mount) -> None:
 
 
 def mnt_set_expiry(mnt: Mount, expiry_list: dict[Mount, None]) -> None:
-    """Never sleeps.  Put a mount on a list of those that go when nobody uses them.
+    """Sleeps.  Put a mount on a list of those that go when nobody uses them.
 
     Takes ``namespace_sem``.  Source: ``mnt_set_expiry``.
     """
