@@ -131,6 +131,22 @@ def mnt_set_expiry(mnt: Mount, expiry_list: dict[Mount, None]) -> None:
     namespace_unlock(world)
 
 
+def mnt_leave_expiry(mnt: Mount) -> None:
+    """Sleeps.  Take a mount off such a list, if it is on one: it did not get into the tree.
+
+    Takes ``namespace_sem``.  Source: the end of ``finish_automount``.
+    """
+    if mnt.mnt_expire is None:
+        return
+    world = mounts()
+    world.namespace_sem.down_write()
+    with world.mount_lock:
+        if mnt.mnt_expire is not None:
+            del mnt.mnt_expire[mnt]
+            mnt.mnt_expire = None
+    namespace_unlock(world)
+
+
 def mark_mounts_for_expiry(expiry_list: dict[Mount, None]) -> None:
     """Sleeps.  Unmount those of a list that nobody has used since the last time, and mark the rest.
 
