@@ -34,6 +34,7 @@ from vfsim.fs.dentry import (
     d_drop,
     d_drop_locked,
     d_lru_del,
+    d_unlinked,
     dcache,
     dentry_free,
     dentry_kill_locked,
@@ -44,6 +45,7 @@ from vfsim.fs.dentry import (
 )
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.mm.list_lru import LRU_REMOVED, LRU_ROTATE, LRU_SKIP, list_lru_walk
+from vfsim.sim.errors import ENOENT
 from vfsim.sim.scheduler import cond_resched, cpu_relax
 
 if TYPE_CHECKING:
@@ -260,7 +262,7 @@ def shrink_dcache_parent(parent: Dentry) -> None:
 
 def d_invalidate(dentry: Dentry) -> None:
     """Sleeps.  Hide a dentry that is no longer valid, throw away what is unused below it, unmount
-    what is mounted there.
+    what is mounted there, or below.
 
     It is hidden in the moment in which nothing below it is unused or a mountpoint.  Takes d_locks,
     and ``rename_lock`` as `d_walk` does.  Source: ``d_invalidate``.
@@ -284,6 +286,31 @@ def d_invalidate(dentry: Dentry) -> None:
         elif not found.any:
             return
         cond_resched()
+
+
+def d_set_mounted(dentry: Dentry) -> None:
+    """Never sleeps.  Mark a dentry as mountpoint, if it can still be reached.
+
+    `d_invalidate` counts on the look at what is above: either its walk sees the mark, for it starts
+    over when ``rename_lock`` moves, or it has hidden an ancestor by now.
+
+    Raises:
+        OSError: ENOENT: its name, or that of a directory above it, is gone.
+
+    Only one at a time marks a dentry: the caller holds namespace_sem.  Takes ``rename_lock`` for
+    writing, and d_locks.  Source: ``d_set_mounted``.
+    """
+    with dcache().rename_lock:
+        at = dentry.d_parent
+        while at.d_parent is not at:
+            with at.d_lock:
+                if not at.d_hashed:
+                    raise ENOENT()
+            at = at.d_parent
+        with dentry.d_lock:
+            if d_unlinked(dentry):
+                raise ENOENT()
+            dentry.d_flags |= DCACHE_MOUNTED
 
 
 class _Found:
