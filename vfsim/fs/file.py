@@ -98,8 +98,8 @@ class File:
     """
 
     __slots__ = (
-        "_f_lock", "_f_pos_lock", "f_count", "f_cred", "f_flags", "f_inode", "f_mode", "f_op",
-        "f_path", "f_pos", "f_ra", "f_version", "f_wb_err", "private_data",
+        "__weakref__", "_f_lock", "_f_pos_lock", "f_count", "f_cred", "f_flags", "f_inode",
+        "f_mode", "f_op", "f_path", "f_pos", "f_ra", "f_version", "f_wb_err", "private_data",
     )  # fmt: skip
 
     f_path: Path
