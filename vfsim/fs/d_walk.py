@@ -6,7 +6,7 @@ cannot be killed inside a walk:
 
 1. collect: take unused dentries off the LRU onto a private list (DCACHE_SHRINK_LIST), under d_lock;
 2. `shrink_dentry_list`: kill those of the list that are still unused, and then the ancestors they
-    kept alive.
+   kept alive.
 
 Between the steps anybody may find and use a dentry of the list, or kill it: then whoever has the
 list only frees it.
@@ -76,9 +76,10 @@ def d_walk(
         finish: called in the end under ``start``'s d_lock, unless the walk was stopped or a rename
             cut it short: no rename has run since it began.
 
-    Takes ``rename_lock`` (its sequence, then the lock) and d_locks, two at a time.  Source:
-    ``d_walk``, which goes down and up again with a lock in its hand where this one notes what lies
-    below.
+    Takes ``rename_lock`` (its sequence, then the lock) and d_locks, two at a time.
+
+    Source: ``d_walk``, which goes down and up again with a lock in its hand where this one notes
+    what lies below.
     """
     rename_lock = dcache().rename_lock
     seq = rename_lock.read_begin()
@@ -248,8 +249,9 @@ def _put_ancestor(dentry: Dentry | None) -> None:
 
 
 def shrink_dcache_parent(parent: Dentry) -> None:
-    """Sleeps.  Throw away all unused dentries below ``parent``.  Source:
-    ``shrink_dcache_parent``.
+    """Sleeps.  Throw away all unused dentries below ``parent``.
+
+    Source: ``shrink_dcache_parent``.
     """
     while True:
         found = _Found(parent)
@@ -425,6 +427,7 @@ def prune_dcache_sb(sb: SuperBlock, count: int) -> int:
 
     The caller holds ``s_umount`` at least shared.  A dentry used since the last call gets a second
     chance.
+
     Source: ``prune_dcache_sb``.
     """
     victims: list[Dentry] = []
@@ -452,8 +455,9 @@ def prune_dcache_sb(sb: SuperBlock, count: int) -> int:
 
 
 def shrink_dcache_sb(sb: SuperBlock) -> None:
-    """Sleeps.  Throw away all unused dentries of a superblock, recently used or not.  Source:
-    ``shrink_dcache_sb``.
+    """Sleeps.  Throw away all unused dentries of a superblock, recently used or not.
+
+    Source: ``shrink_dcache_sb``.
     """
     lru = sb.s_dentry_lru
     while lru:

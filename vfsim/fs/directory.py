@@ -299,6 +299,7 @@ def lock_rename(p1: Dentry, p2: Dentry) -> Dentry | None:
         be moved into the lower one nor be replaced from it.  Else None.
 
     Leaves with both ``i_rwsem`` exclusive, and with ``s_vfs_rename_mutex`` if they are two.
+
     Source: ``lock_rename``.
     """
     dir1, dir2 = p1.d_inode, p2.d_inode

@@ -219,8 +219,9 @@ def do_add_mount(mnt: Mount, path: Path) -> None:
         OSError: ENOENT (the place is gone), EBUSY (the same filesystem is on top already), EINVAL,
             ENOTDIR (a directory on a file, or the other way round).
 
-    The caller has references on ``path``, which moves to the top of what is mounted there.  Source:
-    ``do_add_mount``.
+    The caller has references on ``path``, which moves to the top of what is mounted there.
+
+    Source: ``do_add_mount``.
     """
     world = mounts()
     try:
