@@ -9,9 +9,11 @@ import importlib
 import inspect
 import pkgutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType, FunctionType, ModuleType
+from types import CodeType, FrameType, FunctionType, ModuleType
+from typing import Any
 
 import pytest
 
@@ -119,8 +121,8 @@ def test_every_lock_has_a_class() -> None:
     assert all(c.name and c.kind for c in LockClass.all)
 
 
-def says_never_sleeps(frame: FrameType) -> bool:
-    doc = frame.f_code.co_consts[0] if frame.f_code.co_consts else None
+def says_never_sleeps(code: CodeType) -> bool:
+    doc = code.co_consts[0] if code.co_consts else None
     return isinstance(doc, str) and doc.startswith("Never sleeps.")
 
 
@@ -142,6 +144,68 @@ def test_functions_in_tasks_say_whether_they_sleep() -> None:
     assert not silent, silent
 
 
+def methods_that_sleep() -> set[str]:
+    """Names that only methods of locks have, and each of these says "Sleeps."."""
+    said: dict[str, set[bool]] = {}
+    for module in modules():
+        if module.__name__.startswith("vfsim.locks."):
+            for cls in own(module, type):
+                for name, method in vars(cls).items():
+                    if isinstance(method, FunctionType):
+                        said.setdefault(name, set()).add(says_sleeps(method))
+    return {name for name, answers in said.items() if answers == {True}}
+
+
+def own(module: ModuleType, kind: type) -> Iterator[Any]:
+    """What a module defines itself."""
+    for value in vars(module).values():
+        if isinstance(value, kind) and value.__module__ == module.__name__:
+            yield value
+
+
+def says_sleeps(fn: FunctionType) -> bool:
+    """Whether a docstring says so, without "never sleeps" for some cases behind it."""
+    doc = inspect.getdoc(fn) or ""
+    return doc.startswith("Sleeps.") and "never sleeps" not in doc
+
+
+def calls(fn: FunctionType) -> Iterator[ast.expr]:
+    """What a function calls itself; what it defines is called by others."""
+    waiting: list[ast.AST] = list(ast.parse(textwrap.dedent(inspect.getsource(fn))).body[0].body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Call):
+            yield node.func
+        if not isinstance(node, ast.FunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+
+
+def test_what_never_sleeps_calls_nothing_that_sleeps() -> None:
+    """No function that says "Never sleeps." has a call of one that says "Sleeps.", nor one of a
+    lock that is waited for asleep.
+    """
+    asleep = methods_that_sleep()
+    assert {"down_write", "wait_event"} <= asleep
+    liars = []
+    for module in modules():
+        if not module.__name__.startswith((*IN_TASKS, "vfsim.filesystems.")):
+            continue
+        methods = (f for cls in own(module, type) for f in vars(cls).values())
+        for fn in (*own(module, FunctionType), *methods):
+            fn = inspect.unwrap(fn) if callable(fn) else fn
+            if not isinstance(fn, FunctionType) or not says_never_sleeps(fn.__code__):
+                continue
+            for called in calls(fn):
+                if isinstance(called, ast.Name):
+                    other = fn.__globals__.get(called.id)
+                    sleeps = isinstance(other, FunctionType) and says_sleeps(other)
+                else:
+                    sleeps = isinstance(called, ast.Attribute) and called.attr in asleep
+                if sleeps:
+                    liars.append(f"{module.__name__}.{fn.__qualname__}: {ast.unparse(called)}()")
+    assert not liars, liars
+
+
 def test_what_never_sleeps_never_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """No function whose docstring says "Never sleeps." is on a stack that goes to sleep."""
     liars: dict[str, None] = {}
@@ -150,7 +214,7 @@ def test_what_never_sleeps_never_sleeps(monkeypatch: pytest.MonkeyPatch) -> None
     def watching(obj: object) -> None:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
-            if says_never_sleeps(frame):
+            if says_never_sleeps(frame.f_code):
                 liars[f"{frame.f_globals['__name__']}.{frame.f_code.co_qualname}"] = None
             frame = frame.f_back
         real(obj)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Callable
 from typing import Annotated, Any
+from weakref import ref
 
 import pytest
 
@@ -20,6 +23,9 @@ from vfsim.checks.lifetime import (
     report_leak,
 )
 from vfsim.checks.rules import may_block
+from vfsim.filesystems.ramfs import RamFS
+from vfsim.fs.kernel import Kernel
+from vfsim.fs.syscalls import Sys
 from vfsim.locks.mutex import Mutex
 from vfsim.sim.errors import ENOENT
 from vfsim.sim.scheduler import msleep
@@ -197,6 +203,50 @@ def test_a_freed_object_outlives_its_world_harmlessly() -> None:
     with world(work):
         assert kept[0].size == 0
     assert kept[0].size == 0
+
+
+def test_what_nobody_can_use_any_more_is_forgotten() -> None:
+    """A freed object that somebody still has bites with its whole story; the others are gone."""
+    kept: list[Any] = []
+    alive: list[int] = []
+
+    def freer() -> None:
+        seen = []
+        for i in range(100):
+            n = node()
+            n.lock.of = n  # a ring, as most have one
+            seen.append(ref(n))
+            if i == 50:
+                kept.append(n)
+            free(n, f"node {i}")
+        del n
+        gc.collect()
+        alive.append(sum(one() is not None for one in seen))
+        msleep(5)
+
+    def user() -> None:
+        msleep(3)
+        kept[0].grow()
+
+    found = first(freer, user)
+    assert alive == [1]
+    assert (found.rule, found.task) == (USED, "user")
+    assert "node 50" in found.summary and "freer freed it at 0 ns" in found.details[0]
+
+
+def test_a_long_run_keeps_nothing_of_the_files_it_has_removed() -> None:
+    """What many files leave behind is what one leaves behind."""
+
+    def churn(sys: Sys, files: int) -> int:
+        for _ in range(files):
+            sys.close(sys.open("/f", os.O_CREAT | os.O_RDWR))
+            sys.unlink("/f")
+        gc.collect()
+        return len(K.machine.data["lifetime.graves"])
+
+    with Kernel() as k:
+        k.mount(RamFS, "/")
+        assert k.call(churn, 100) <= 2, "the last ones, at most"
 
 
 # -- references ------------------------------------------------------------------------------------

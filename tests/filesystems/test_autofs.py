@@ -14,6 +14,7 @@ from vfsim.fs.kernel import Kernel
 from vfsim.fs.syscalls import Sys
 from vfsim.sim.errors import ENODEV
 from vfsim.sim.scheduler import msleep
+from vfsim.testing.check import check_filesystem
 
 
 class Broken(RamFS):
@@ -94,3 +95,11 @@ def test_walks_against_expiry(seed: int) -> None:
             k.process(walker, naps)
         k.run()
         k._check()
+
+
+def test_autofs_is_what_linux_expects_of_a_filesystem() -> None:
+    """The suite and the corpus find nothing: what it brings with it, and mounts when somebody looks
+    inside, is no change.
+    """
+    checked = check_filesystem("vfsim.filesystems.autofs", schedules=1)
+    assert (checked.verdict, checked.failed) == ("clean", 0) and checked.passed > 400

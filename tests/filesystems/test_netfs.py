@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from stat import S_IFDIR, S_IFREG
 
 import pytest
 
@@ -12,6 +13,7 @@ from vfsim.filesystems.netfs import LEASE, NetFS
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.syscalls import Sys
 from vfsim.sim.scheduler import msleep
+from vfsim.testing.check import check_filesystem
 
 net: NetFS
 
@@ -145,3 +147,73 @@ def test_walks_against_other_clients(seed: int) -> None:
         k._check()
     allowed = {0, errno.ENOENT, errno.ESTALE}
     assert set(tasks[0].result) <= allowed, tasks[0].result
+
+
+def test_what_is_stale_behind_its_name_is_asked_for_again(k: Kernel) -> None:
+    """A believed name leads to what is gone: the call is made again, and every name is asked
+    about.
+    """
+
+    def run(sys: Sys) -> None:
+        root, server = net.server.root, net.server
+        sys.mkdir("/d")
+        server.remove(root, "d")
+        with pytest.raises(FileNotFoundError):
+            sys.stat("/d")
+        sys.mkdir("/d")
+        old = sys.stat("/d").st_ino
+        for call in (sys.stat, lambda path: sys.chmod(path, 0o700), sys.rmdir):
+            server.remove(root, "d")
+            server.make(root, "d", S_IFDIR | 0o755)
+            call("/d")
+        assert not server.names(root)
+        sys.mkdir("/d")
+        assert sys.stat("/d").st_ino > old
+        server.remove(root, "d")
+        server.make(root, "d", S_IFDIR | 0o755)
+        sys.close(sys.open("/d/f", os.O_CREAT | os.O_WRONLY))
+        server.remove(root.names["d"], "f")
+        server.remove(root, "d")
+        server.make(server.make(root, "d", S_IFDIR | 0o755), "f", S_IFREG | 0o644)
+        sys.rename("/d/f", "/d/g")
+        assert sys.listdir("/d") == ["g"]
+
+    k.call(run)
+
+
+def test_modes_and_owners_are_on_the_server(k: Kernel) -> None:
+    """They are those of whoever makes a file, are changed there, and come back after the cache has
+    forgotten the file; a file is no directory and has no size.
+    """
+
+    def run(sys: Sys) -> None:
+        sys.mkdir("/d")
+        sys.chown("/d", 0, 77)
+        sys.chmod("/d", 0o2777)
+        sys.setgid(1000)
+        sys.setuid(1000)
+        fd = sys.open("/d/f", os.O_CREAT | os.O_RDWR, 0o640)
+        sys.mkdir("/d/e", 0o700)
+        for error, call in ((errno.ENOTDIR, lambda: sys.getdents(fd)),
+                            (errno.EFBIG, lambda: sys.ftruncate(fd, 1))):  # fmt: skip
+            with pytest.raises(OSError) as caught:
+                call()
+            assert caught.value.errno == error
+        sys.fchmod(fd, 0o600)
+        sys.close(fd)
+        sys.setuid(0)
+        sys.drop_caches()
+        for path, mode in (("/d/f", S_IFREG | 0o600), ("/d/e", S_IFDIR | 0o2700)):
+            found = sys.stat(path)
+            assert (found.st_mode, found.st_uid, found.st_gid) == (mode, 1000, 77)
+
+    k.call(run)
+
+
+def test_netfs_is_what_linux_expects_of_a_filesystem() -> None:
+    """The conformance suite and the corpus find nothing, nor does one schedule of each scenario;
+    what is stale by design is declared.
+    """
+    checked = check_filesystem("vfsim.filesystems.netfs", schedules=1)
+    assert (checked.verdict, checked.failed) == ("clean", 0) and checked.passed > 1000
+    assert all(checked.declared.values())

@@ -10,15 +10,18 @@ import pytest
 
 from tests.fs.conftest import Expect
 from vfsim.filesystems.ramfs import RamDirectory, RamFS
-from vfsim.fs.dcache import DCACHE_MANAGE_TRANSIT, DCACHE_NEED_AUTOMOUNT, Dentry
+from vfsim.fs.dcache import DCACHE_MANAGE_TRANSIT, DCACHE_NEED_AUTOMOUNT, Dentry, dget
 from vfsim.fs.inode import Inode
 from vfsim.fs.kernel import Kernel
-from vfsim.fs.mount import Mount, Path, mntget
+from vfsim.fs.managed import finish_automount
+from vfsim.fs.mount import Mount, Path, mntget, mntput, path_put
+from vfsim.fs.namei import user_path
 from vfsim.fs.namespace import vfs_kern_mount
 from vfsim.fs.operations import DentryOperations
 from vfsim.fs.process import current_cred
-from vfsim.fs.super import SuperBlock, mount_single
+from vfsim.fs.super import MS_NOSUID, SuperBlock, mount_single
 from vfsim.fs.syscalls import Sys
+from vfsim.fs.umount import mark_mounts_for_expiry, mnt_set_expiry
 from vfsim.sim.errors import EACCES, ECHILD, EISDIR
 from vfsim.sim.scheduler import msleep
 
@@ -168,6 +171,45 @@ def test_two_walks_one_mount(seed: int) -> None:
         mounts = k.call(lambda sys: sys.mounts())
     assert tasks[0].result == tasks[1].result
     assert len(mounts) == 2 and fs.names.mounted in (1, 2)
+
+
+def test_a_mount_that_is_not_wanted_leaves_its_list(expect: Expect) -> None:
+    """Somebody was first (EBUSY), or it would be mounted on itself (ELOOP): nobody looks at it to
+    expire any more; one that is mounted is looked at, and has the flags of where it is.
+    """
+    fs = Managed()
+    expiring: dict[Mount, None] = {}
+
+    def automount(mnt: Mount, dentry: Dentry) -> bool:
+        new = mntget(vfs_kern_mount(fs.names.inside, 0, "auto", None))
+        mnt_set_expiry(new, expiring)
+        path = Path(mntget(mnt), dget(dentry))
+        try:
+            added = finish_automount(new, path)
+        finally:
+            path_put(path)
+        if added:
+            mntput(new)
+        return added
+
+    def program(sys: Sys) -> None:
+        sys.mkdir("/d")
+        at = user_path("/d")
+        assert automount(at.mnt, at.dentry)
+        assert not automount(at.mnt, at.dentry)
+        [mnt] = expiring
+        expect.ELOOP(automount, mnt, mnt.mnt_root)
+        assert list(expiring) == [mnt]
+        assert ["nosuid" in line for line in sys.mounts()] == [True, True]
+        path_put(at)
+        mark_mounts_for_expiry(expiring)
+        mark_mounts_for_expiry(expiring)
+        assert not expiring and len(sys.mounts()) == 1
+
+    with Kernel() as k:
+        k.mount(fs, "/", flags=MS_NOSUID)
+        k.call(program)
+        k._check()
 
 
 def test_transit(expect: Expect) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -10,7 +11,16 @@ import pytest
 from tests.fs.worlds import Plain, PlainSuper, mounted, root_of, superblock
 from vfsim.checks.lifetime import is_freed
 from vfsim.filesystems.ramfs import RamFS
-from vfsim.fs.dcache import DCACHE_MOUNTED, d_lookup, dget, dput
+from vfsim.fs.dcache import (
+    DCACHE_MOUNTED,
+    Dentry,
+    d_invalidate,
+    d_lookup,
+    d_unlinked,
+    dcache,
+    dget,
+    dput,
+)
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.mount import (
     MNT_SHRINKABLE,
@@ -52,9 +62,11 @@ from vfsim.fs.umount import (
     mnt_set_expiry,
 )
 from vfsim.locks.rcu import rcu_barrier
+from vfsim.sim.errors import ENOENT
 from vfsim.sim.machine import Machine
 from vfsim.sim.state import K
 from vfsim.sim.task import Task
+from vfsim.testing.selftest.mutants import patched
 
 
 def kernel_with_dirs(*names: str, **options: Any) -> Kernel:
@@ -710,3 +722,62 @@ def test_references_are_counted() -> None:
 
     with kernel_with_dirs() as kernel:
         kernel._do(work)
+
+
+def marks_without_a_look_above(real: Any, dentry: Dentry) -> None:
+    """d_set_mounted() that asks only whether the name itself is gone."""
+    with dcache().rename_lock, dentry.d_lock:
+        if d_unlinked(dentry):
+            raise ENOENT()
+        dentry.d_flags |= DCACHE_MOUNTED
+
+
+def marks_unnoticed(real: Any, dentry: Dentry) -> None:
+    """d_set_mounted() that looks above, but makes no walk start over."""
+    with dcache().rename_lock.spin:
+        at = dentry.d_parent
+        while at.d_parent is not at:
+            with at.d_lock:
+                if not at.d_hashed:
+                    raise ENOENT()
+            at = at.d_parent
+        with dentry.d_lock:
+            dentry.d_flags |= DCACHE_MOUNTED
+
+
+def mounted_where_nobody_comes(seed: int, patches: dict[str, Any]) -> bool:
+    """Whether a mount is left in a directory that was invalidated meanwhile."""
+
+    def invalidate() -> None:
+        d_invalidate(at.dentry)
+        path_put(at)
+
+    def mount(sys: Any) -> None:
+        try:
+            sys.mount("", "/d/e", "ramfs")
+        except OSError as error:
+            assert error.errno == errno.ENOENT
+
+    def is_lost() -> bool:
+        return any(m.mnt_mountpoint.d_name == "e" for m in mounts().ns.mounts)
+
+    kernel = kernel_with_dirs("/d", "/d/e", seed=seed, strategy=("pos", "random")[seed % 2])
+    try:
+        with patched(patches):
+            at = kernel.call(lambda sys: place("d"))
+            kernel.process(mount)
+            kernel.machine.spawn(invalidate)
+            kernel.run()
+            return bool(kernel.call(lambda sys: is_lost()))
+    finally:
+        kernel.machine.bury()
+
+
+@pytest.mark.parametrize("mutant", [marks_without_a_look_above, marks_unnoticed])
+def test_nothing_is_mounted_below_what_is_invalid(mutant: Any) -> None:
+    """Mounting against invalidation of a directory above: no mount, or it is unmounted; who does
+    not look above, or makes no walk start over, leaves it where no name leads.
+    """
+    patches = {"vfsim.fs.d_walk.d_set_mounted": mutant}
+    assert any(mounted_where_nobody_comes(seed, patches) for seed in range(200))
+    assert not any(mounted_where_nobody_comes(seed, {}) for seed in range(60))

@@ -20,6 +20,7 @@ import inspect
 import re
 import sys
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import attrs
 
@@ -131,6 +132,9 @@ def free(obj: Any, what: str = "") -> None:
     Args:
         what: what it was, for reports; its class's name without it.
 
+    What is known of its end is kept for as long as somebody could still use it, and no longer; so
+    a class with ``__slots__`` needs ``__weakref__`` among them.
+
     Freeing it twice, or while one of its own locks is held, is a bug of its own.
     """
     machine = K.machine
@@ -147,7 +151,9 @@ def free(obj: Any, what: str = "") -> None:
     what = what or kind.__name__
     _no_lock_held(machine, obj, what)
     stack = () if machine.trace is None else call_trace(sys._getframe(1))
-    graves: dict[Any, Grave] = machine.data.setdefault(_GRAVES, {})
+    graves: WeakKeyDictionary[Any, Grave] | None = machine.data.get(_GRAVES)
+    if graves is None:
+        graves = machine.data[_GRAVES] = WeakKeyDictionary()
     graves[obj] = Grave(what, K.cur.name, machine.now, stack, spender(machine, obj))
     ledger(machine).close(obj)
     object.__setattr__(obj, "__class__", _twin(kind))
@@ -164,8 +170,7 @@ def freed_by(obj: Any) -> str:
 
 
 def _grave(machine: Machine, obj: Any) -> Grave:
-    graves: dict[Any, Grave] = machine.data.get(_GRAVES, {})
-    found = graves.get(obj)
+    found: Grave | None = machine.data.get(_GRAVES, {}).get(obj)
     return found if found is not None else Grave(_LIVING[type(obj)].__name__, "somebody", 0, ())
 
 

@@ -220,6 +220,8 @@ class Watched:
         seen = _looked(t, e, sys._getframe(2), WINDOW if in_window else READ)
         if seen is None:
             return
+        if in_window:
+            self._look_again(t, obj, seen)
         if K.trace is not None:
             self._note(obj, "read")
         w = var.write
@@ -296,6 +298,25 @@ class Watched:
         if type(value) in STRUCTS and not windows.knows(t, value):
             window.read[value] = f"{self.field.cls.__name__}.{self.field.name}"
         return True
+
+    def _look_again(self, t: Task, obj: Any, seen: Seen) -> None:
+        """A window that shows two different pointers has to be asked about."""
+        assert self.count is not None
+        count = self.count(obj)
+        window, value = windows.WINDOWS[t][count], self._value(obj)
+        if not window.shows_another(obj, self.field.name, value):
+            return
+        look, title = Look(*seen), f"{self.field.cls.__name__}.{self.field.name}"
+        before = window.seen[obj, self.field.name]
+        summary = (
+            f"{t.name} read {title} twice in a window of {count.name}: {_pointer(before)} and then "
+            f"{_pointer(value)}, and ended its RCU section without asking"
+        )
+        lines = (f"the second time at {look.where}", *(f"  from {line}" for line in look.stack[1:]))
+        windows.tear(
+            window,
+            Violation("seq.unasked", "soft", look.owner, look.where, summary, t.name, lines),
+        )
 
     def mark(self, obj: Any, write: bool) -> None:
         """A marked access."""
@@ -392,6 +413,10 @@ class Watched:
             writer = now if now.write else before
             lacks.append(f"{writer.task.name} is in no write section of {self.guard.seq}")
         return f"{said}; {'; '.join(lacks)}" if lacks else said
+
+
+def _pointer(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def kept_apart(one: Look, other: Look) -> bool:

@@ -14,11 +14,19 @@ task has read it again.  An object that the task had used before the window is n
 know it from somewhere else.  Of a window in an RCU section nothing is stale after the section: the
 task starts over, and may meet the same objects in places that nobody watches.
 
+Inside an RCU section, where a walk has no reference and no lock, a window also stays what it is
+after it was found good: whoever reads a pointer in it a second time, and finds another one than the
+first time, knows two moments, and has to ask once more before the section ends.  (Unless something
+else made it start over: another window that failed.  And unless it was not the walk that read, but
+a filesystem's method in the middle of it, which cannot ask: its caller decides what it wants to
+know from it.)
+
 =================  ==============================================================================
 rule               what is wrong
 =================  ==============================================================================
 ``seq.stale``      an object from a failed window is used
 ``seq.unchecked``  an object from a window that was begun again without asking is used
+``seq.unasked``    a pointer was read twice in a window, was not the same, and nobody asked why
 =================  ==============================================================================
 
 The other side is a matter of races: reads in a window are allowed against writes inside the write
@@ -42,6 +50,7 @@ from vfsim.sim.state import K
 
 if TYPE_CHECKING:
     from vfsim.locks.seqlock import SeqCount
+    from vfsim.sim.context import Held
     from vfsim.sim.task import Task
 
 
@@ -50,12 +59,27 @@ class Window:
 
     Attributes:
         read: the objects that were read and not yet validated, each with the field it came from.
+        held: what the task held when it began, if that was in an RCU section.
+        seen: what it was shown first, by object and field, with nothing more held than that.
+        torn: what is to be said if it ends now: a pointer was not what it had been.
     """
 
-    __slots__ = ("read",)
+    __slots__ = ("held", "read", "seen", "torn")
 
-    def __init__(self) -> None:
+    def __init__(self, held: Held | None) -> None:
         self.read: dict[Any, str] = {}
+        self.held = held
+        self.seen: dict[tuple[Any, str], Any] = {}
+        self.torn: Violation | None = None
+
+    def shows_another(self, obj: Any, field: str, value: Any) -> bool:
+        """Never sleeps.  Whether a pointer is not what the current task saw before."""
+        task = K.cur
+        if self.held is None or self.held is not task.held:
+            return False  # another section, or a lock or a method inside of it
+        if value is not None and type(value) not in STRUCTS:
+            return False
+        return self.seen.setdefault((obj, field), value) is not value
 
 
 WINDOWS: dict[Task, dict[SeqCount, Window]] = {}
@@ -72,6 +96,40 @@ def forget() -> None:
     WINDOWS.clear()
     KNOWN.clear()
     STALE.clear()
+
+
+class _SectionEnd:
+    """Waits for the end of a task's RCU section, as grace periods do: `vfsim.sim.cpu.quiescent`."""
+
+    __slots__ = ()
+
+    def left(self, task: Task) -> bool:
+        """Never sleeps.  What is torn in the end is told."""
+        if task.ctx.rcu:
+            return False
+        machine = task.machine
+        for window in WINDOWS.get(task, {}).values():
+            torn, window.torn = window.torn, None
+            if torn is not None and not machine.dead and not machine.stopped:
+                machine.violation(torn)
+        return True
+
+
+_END = _SectionEnd()
+
+
+def tear(window: Window, told: Violation) -> None:
+    """Never sleeps.  The current task was shown two different pointers.
+
+    Args:
+        told: what to say if nobody asks until the section ends.
+    """
+    task = K.cur
+    window.torn = told
+    if task.rcu_waits is None:
+        task.rcu_waits = []
+    if _END not in task.rcu_waits:
+        task.rcu_waits.append(_END)
 
 
 def met(task: Task, obj: Any) -> None:
@@ -93,7 +151,7 @@ def began(count: SeqCount) -> None:
     before = mine.get(count)
     if before is not None:
         _spoil(before, "seq.unchecked", f"a window of {count.name} that was never checked")
-    mine[count] = Window()
+    mine[count] = Window(K.cur.held if K.cur.ctx.rcu else None)
 
 
 def asked(count: SeqCount, failed: bool) -> None:
@@ -101,9 +159,13 @@ def asked(count: SeqCount, failed: bool) -> None:
     window = WINDOWS.get(K.cur, {}).get(count)
     if window is None:
         return
+    window.torn = None
     if failed:
         _spoil(window, "seq.stale", f"a window of {count.name} that failed")
-        del WINDOWS[K.cur][count]
+        mine = WINDOWS[K.cur]
+        del mine[count]
+        for other in mine.values():
+            other.torn = None  # the task starts over
     else:
         window.read.clear()
 

@@ -34,17 +34,15 @@ from vfsim.fs.dcache import (
     dget,
 )
 from vfsim.fs.inode import inc_nlink
+from vfsim.fs.managed import finish_automount
 from vfsim.fs.mount import (
-    MNT_SHRINKABLE,
     Path,
     lookup_mnt,
     mntget,
     mntput,
-    mounts,
-    namespace_unlock,
     path_put,
 )
-from vfsim.fs.namespace import do_add_mount, vfs_kern_mount
+from vfsim.fs.namespace import vfs_kern_mount
 from vfsim.fs.operations import DentryOperations, FileSystemType, InodeOperations, SuperOperations
 from vfsim.fs.umount import mark_mounts_for_expiry, mnt_set_expiry
 from vfsim.locks.spinlock import SpinLock
@@ -137,29 +135,12 @@ class AutoNames(DentryOperations):
         """
         try:
             mnt = mntget(vfs_kern_mount(info.map[path.dentry.d_name], 0, "autofs", ""))
-            mnt.mnt_flags |= MNT_SHRINKABLE
             mnt_set_expiry(mnt, info.expiring)
-            try:
-                do_add_mount(mnt, path)
-            except OSError:
-                forget_expiry(mnt)
-                raise
-            finally:
+            if finish_automount(mnt, path):
                 mntput(mnt)
         finally:
             path_put(path)
         schedule_delayed_work(info.work, EXPIRE * NS_PER_MS)
-
-
-def forget_expiry(mnt: Mount) -> None:
-    """Sleeps.  Take a mount off its list: it did not get into the tree."""
-    world = mounts()
-    world.namespace_sem.down_write()
-    with world.mount_lock:
-        if mnt.mnt_expire is not None:
-            del mnt.mnt_expire[mnt]
-            mnt.mnt_expire = None
-    namespace_unlock(world)
 
 
 class AutoDirectory(RamListing):

@@ -24,13 +24,13 @@ No lock of the client guards the server: each message is one step there.  A smal
 
 from __future__ import annotations
 
-from stat import S_IFDIR, S_IFREG, S_ISDIR
+from stat import S_IFDIR, S_IFREG, S_ISDIR, S_ISGID
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from vfsim.filesystems.libfs import MemoryFileOperations, MemoryFileSystem, SimpleSuperOperations
-from vfsim.fs.attr import generic_fillattr
+from vfsim.fs.attr import ATTR_SIZE, generic_fillattr, setattr_copy, setattr_prepare
 from vfsim.fs.dcache import (
     Dentry,
     d_drop,
@@ -43,12 +43,14 @@ from vfsim.fs.dcache import (
 from vfsim.fs.inode import I_NEW, Inode, current_time, drop_nlink, iget_locked, unlock_new_inode
 from vfsim.fs.lookup import LOOKUP_REVAL
 from vfsim.fs.operations import LOOKUP_RCU, DentryOperations, InodeOperations
-from vfsim.sim.errors import ECHILD, EEXIST, EINVAL, ENOENT, ENOTEMPTY, ESTALE
+from vfsim.fs.process import current_process
+from vfsim.fs.refusal import Refusal
+from vfsim.sim.errors import ECHILD, EEXIST, EFBIG, EINVAL, ENOENT, ENOTEMPTY, ESTALE
 from vfsim.sim.scheduler import msleep
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
-    from vfsim.fs.attr import KStat
+    from vfsim.fs.attr import IAttr, KStat
     from vfsim.fs.file import File
     from vfsim.fs.mount import Mount
     from vfsim.fs.read_write import DirContext
@@ -65,12 +67,18 @@ LEASE = 50_000_000
 
 @attrs.define(eq=False)
 class Node:
-    """What the server keeps of a file or directory.  names: of a directory.  gone: it was
-    removed.
+    """What the server keeps of a file or directory.
+
+    Attributes:
+        ino, mode, uid, gid: as `stat` tells them.
+        names: of a directory.
+        gone: it was removed.
     """
 
     ino: int
     mode: int
+    uid: int = 0
+    gid: int = 0
     names: dict[str, Node] = attrs.field(factory=dict)
     gone: bool = False
 
@@ -85,7 +93,7 @@ class Server:
     """
 
     def __init__(self) -> None:
-        self.root = Node(1, S_IFDIR | 0o777)
+        self.root = Node(1, S_IFDIR | 0o755)
         self.asked = 0
         self._last = 1
 
@@ -99,13 +107,17 @@ class Server:
         """What a name leads to."""
         return self.names(dir).get(name)
 
-    def make(self, dir: Node, name: str, mode: int) -> Node:
-        """A new file or directory."""
+    def make(self, dir: Node, name: str, mode: int, uid: int = 0, gid: int = 0) -> Node:
+        """A new file or directory of somebody's; its group may be the directory's business."""
         names = self.names(dir)
         if name in names:
             raise EEXIST()
+        if dir.mode & S_ISGID:
+            gid = dir.gid
+            if S_ISDIR(mode):
+                mode |= S_ISGID
         self._last += 1
-        made = names[name] = Node(self._last, mode)
+        made = names[name] = Node(self._last, mode, uid, gid)
         return made
 
     def remove(self, dir: Node, name: str) -> None:
@@ -141,11 +153,13 @@ def net_inode(sb: SuperBlock, node: Node) -> Inode:
     """Sleeps.  The inode of a node, with a reference: the same one for as long as it is cached."""
     inode = iget_locked(sb, node.ino)
     if inode.i_state & I_NEW:
-        inode.i_mode = node.mode
+        inode.i_mode, inode.i_uid, inode.i_gid = node.mode, node.uid, node.gid
         inode.i_private = node
         inode.i_atime = inode.i_mtime = inode.i_ctime = current_time(inode)
-        inode.i_op = NetDirectory() if S_ISDIR(node.mode) else NetFile()
-        inode.i_fop = NetOpen()
+        if S_ISDIR(node.mode):
+            inode.i_op, inode.i_fop = NetDirectory(), NetOpenDirectory()
+        else:
+            inode.i_op, inode.i_fop = NetFile(), NetOpenFile()
         unlock_new_inode(inode)
     return inode
 
@@ -197,6 +211,20 @@ class NetFile(InodeOperations):
             raise ESTALE()
         return generic_fillattr(dentry.d_inode)
 
+    def setattr(self, dentry: Dentry, attr: IAttr) -> None:
+        """Sleeps.  There and here.  A file without contents has no size."""
+        inode = dentry.d_inode
+        assert inode is not None
+        setattr_prepare(dentry, attr)
+        if attr.ia_valid & ATTR_SIZE and attr.ia_size:
+            raise EFBIG()
+        ask(dentry.d_sb)
+        node = inode.i_private
+        if node.gone:
+            raise ESTALE()
+        setattr_copy(inode, attr)
+        node.mode, node.uid, node.gid = inode.i_mode, inode.i_uid, inode.i_gid
+
 
 class NetDirectory(NetFile):
     """A directory."""
@@ -218,8 +246,10 @@ class NetDirectory(NetFile):
         self._make(dir, dentry, mode | S_IFDIR)
 
     def _make(self, dir: Inode, dentry: Dentry, mode: int) -> None:
+        cred = current_process().cred
         try:
-            node = ask(dir.i_sb).make(dir.i_private, dentry.d_name, mode)
+            server = ask(dir.i_sb)
+            node = server.make(dir.i_private, dentry.d_name, mode, cred.uid, cred.gid)
         except OSError:
             d_drop(dentry)  # others made it: what was believed is wrong
             raise
@@ -258,8 +288,12 @@ class NetDirectory(NetFile):
             drop_nlink(new_dentry.d_inode)
 
 
-class NetOpen(MemoryFileOperations):
-    """Something open.  Files have no contents."""
+class NetOpenFile(MemoryFileOperations):
+    """An open file, which has no contents."""
+
+
+class NetOpenDirectory(MemoryFileOperations):
+    """An open directory."""
 
     def iterate(self, file: File, ctx: DirContext) -> None:
         """Sleeps.  The names as they were when the listing began."""
@@ -280,6 +314,10 @@ class NetFS(MemoryFileSystem):
 
     name = "netfs"
     names: DentryOperations = NetNames()
+    refuses = (
+        Refusal("fstat fchmod fchown", ESTALE, "what is open may be gone on the server"),
+        Refusal("open mkdir", ESTALE, "so may the working directory"),
+    )
 
     def __init__(self) -> None:
         self.server = Server()

@@ -7,9 +7,9 @@ The value is a little-endian array, the same on all machines (`posix_acl_to_xatt
 
 What a filesystem calls itself::
 
-    creating            posix_acl_create(dir, mode) -> mode, default list, access list
-    setattr with a mode posix_acl_chmod(inode, mode)
-    set_acl             posix_acl_update_mode(inode, acl), keep it, set_cached_acl()
+    creating               posix_acl_create(dir, mode) -> mode, default list, access list
+    setattr with a mode    posix_acl_chmod(inode, mode)
+    set_acl                posix_acl_update_mode(inode, acl), keep it, set_cached_acl()
 
 `simple_acl_create` and `simple_set_acl` are these for a filesystem in memory: the cache is where
 its lists are.

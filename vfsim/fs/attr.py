@@ -291,8 +291,9 @@ def notify_change(dentry: Dentry, attr: IAttr) -> None:
         OSError: EPERM (immutable, append-only, not the owner), EACCES, EROFS, or what the
             filesystem says.
 
-    The caller holds the inode's ``i_rwsem`` exclusive and write access to the mount.  Source:
-    ``notify_change``.
+    The caller holds the inode's ``i_rwsem`` exclusive and write access to the mount.
+
+    Source: ``notify_change``.
     """
     inode = dentry.d_inode
     assert inode is not None
@@ -393,8 +394,9 @@ def do_truncate(dentry: Dentry, length: int, time_attrs: int = 0, file: File | N
     Raises:
         OSError: EINVAL for a negative length, or as `notify_change`.
 
-    Takes the inode's ``i_rwsem`` exclusive; the caller has write access to the mount.  Source:
-    ``do_truncate``.
+    Takes the inode's ``i_rwsem`` exclusive; the caller has write access to the mount.
+
+    Source: ``do_truncate``.
     """
     if length < 0:
         raise EINVAL()
@@ -461,8 +463,9 @@ def chmod_common(path: Path, mode: int) -> None:
 def chown_common(path: Path, uid: int, gid: int) -> None:
     """Sleeps.  Change owner and group; -1 leaves one as it is.  Raises as `notify_change`.
 
-    Set-user-ID and set-group-ID bits and the capabilities of a non-directory are lost.  Source:
-    ``chown_common``.
+    Set-user-ID and set-group-ID bits and the capabilities of a non-directory are lost.
+
+    Source: ``chown_common``.
     """
     inode = path.dentry.d_inode
     assert inode is not None
@@ -573,8 +576,9 @@ def atime_needs_update(mnt: Mount, inode: Inode) -> bool:
 def touch_atime(mnt: Mount, dentry: Dentry) -> None:
     """Sleeps.  Somebody read it: move the access time, if that is due (`atime_needs_update`).
 
-    A mount that cannot be written right now, or is frozen, is left alone.  Source:
-    ``touch_atime``.
+    A mount that cannot be written right now, or is frozen, is left alone.
+
+    Source: ``touch_atime``.
     """
     inode = dentry.d_inode
     assert inode is not None

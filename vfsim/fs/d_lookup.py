@@ -334,8 +334,9 @@ def d_lookup_done_locked(dentry: Dentry) -> None:
 
 
 def d_lookup_done(dentry: Dentry) -> None:
-    """Never sleeps.  End a lookup that added nothing; nothing happens if it is over.  Source:
-    ``d_lookup_done``.
+    """Never sleeps.  End a lookup that added nothing; nothing happens if it is over.
+
+    Source: ``d_lookup_done``.
     """
     if dentry.d_flags & DCACHE_PAR_LOOKUP:
         with dentry.d_lock:

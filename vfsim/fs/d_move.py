@@ -1,14 +1,12 @@
 """Moving dentries: what a rename does to the tree of names.
 
 Every change of ``d_parent`` or ``d_name`` of a dentry in use happens here, with ``rename_lock``
-held for writing and
-four d_locks: of the two parents and of the two dentries.  Readers of the tree (`d_lookup`,
-    `is_subdir`, `d_path`) take
-the sequence of ``rename_lock`` and start over if it moved.
+held for writing and four d_locks: of the two parents and of the two dentries.  Readers of the tree
+(`d_lookup`, `is_subdir`, `d_path`) take the sequence of ``rename_lock`` and start over if it moved.
 
 The order of the d_locks: parents first, the ancestor before its descendant, else the target's
-    parent first; then the
-two dentries by address.  Their lockdep subclasses are 0 (outer parent), 1 (inner parent), 2 and 3.
+parent first; then the two dentries by address.  Their lockdep subclasses are 0 (outer parent),
+1 (inner parent), 2 and 3.
 
 The counterpart of ``__d_move`` and its callers in ``fs/dcache.c`` of v4.10.
 """
@@ -41,7 +39,7 @@ def d_ancestor(ancestor: Dentry, dentry: Dentry) -> Dentry | None:
     """Never sleeps.  The child of ``ancestor`` that ``dentry`` is or lies below, or None.
 
     The caller keeps the tree from changing: ``rename_lock``, or ``s_vfs_rename_mutex`` for
-        directories.
+    directories.
     """
     while True:
         parent = dentry.d_parent
@@ -53,8 +51,9 @@ def d_ancestor(ancestor: Dentry, dentry: Dentry) -> Dentry | None:
 
 
 def is_subdir(new_dentry: Dentry, old_dentry: Dentry) -> bool:
-    """Never sleeps.  Whether ``new_dentry`` is ``old_dentry`` or lies below it.  Source:
-    ``is_subdir``.
+    """Never sleeps.  Whether ``new_dentry`` is ``old_dentry`` or lies below it.
+
+    Source: ``is_subdir``.
     """
     if new_dentry is old_dentry:
         return True
@@ -80,8 +79,9 @@ def d_move(dentry: Dentry, target: Dentry) -> None:
 
 
 def d_exchange(dentry1: Dentry, dentry2: Dentry) -> None:
-    """Never sleeps.  Two dentries take each other's places.  As `d_move`.  Source:
-    ``d_exchange``.
+    """Never sleeps.  Two dentries take each other's places.  As `d_move`.
+
+    Source: ``d_exchange``.
     """
     rename_lock = dcache().rename_lock
     rename_lock.write_lock()
@@ -93,8 +93,9 @@ def d_exchange(dentry1: Dentry, dentry2: Dentry) -> None:
 
 
 def d_move_locked(dentry: Dentry, target: Dentry, exchange: bool) -> None:
-    """Never sleeps.  The move itself.  The caller holds ``rename_lock`` for writing.  Source:
-    ``__d_move``.
+    """Never sleeps.  The move itself.  The caller holds ``rename_lock`` for writing.
+
+    Source: ``__d_move``.
     """
     if dentry.d_inode is None:
         warn("dcache.move", f"{dentry!r} is moved although it is negative")

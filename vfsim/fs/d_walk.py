@@ -6,7 +6,7 @@ cannot be killed inside a walk:
 
 1. collect: take unused dentries off the LRU onto a private list (DCACHE_SHRINK_LIST), under d_lock;
 2. `shrink_dentry_list`: kill those of the list that are still unused, and then the ancestors they
-    kept alive.
+   kept alive.
 
 Between the steps anybody may find and use a dentry of the list, or kill it: then whoever has the
 list only frees it.
@@ -34,6 +34,7 @@ from vfsim.fs.dentry import (
     d_drop,
     d_drop_locked,
     d_lru_del,
+    d_unlinked,
     dcache,
     dentry_free,
     dentry_kill_locked,
@@ -44,6 +45,7 @@ from vfsim.fs.dentry import (
 )
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.mm.list_lru import LRU_REMOVED, LRU_ROTATE, LRU_SKIP, list_lru_walk
+from vfsim.sim.errors import ENOENT
 from vfsim.sim.scheduler import cond_resched, cpu_relax
 
 if TYPE_CHECKING:
@@ -74,9 +76,10 @@ def d_walk(
         finish: called in the end under ``start``'s d_lock, unless the walk was stopped or a rename
             cut it short: no rename has run since it began.
 
-    Takes ``rename_lock`` (its sequence, then the lock) and d_locks, two at a time.  Source:
-    ``d_walk``, which goes down and up again with a lock in its hand where this one notes what lies
-    below.
+    Takes ``rename_lock`` (its sequence, then the lock) and d_locks, two at a time.
+
+    Source: ``d_walk``, which goes down and up again with a lock in its hand where this one notes
+    what lies below.
     """
     rename_lock = dcache().rename_lock
     seq = rename_lock.read_begin()
@@ -246,8 +249,9 @@ def _put_ancestor(dentry: Dentry | None) -> None:
 
 
 def shrink_dcache_parent(parent: Dentry) -> None:
-    """Sleeps.  Throw away all unused dentries below ``parent``.  Source:
-    ``shrink_dcache_parent``.
+    """Sleeps.  Throw away all unused dentries below ``parent``.
+
+    Source: ``shrink_dcache_parent``.
     """
     while True:
         found = _Found(parent)
@@ -260,7 +264,7 @@ def shrink_dcache_parent(parent: Dentry) -> None:
 
 def d_invalidate(dentry: Dentry) -> None:
     """Sleeps.  Hide a dentry that is no longer valid, throw away what is unused below it, unmount
-    what is mounted there.
+    what is mounted there, or below.
 
     It is hidden in the moment in which nothing below it is unused or a mountpoint.  Takes d_locks,
     and ``rename_lock`` as `d_walk` does.  Source: ``d_invalidate``.
@@ -284,6 +288,31 @@ def d_invalidate(dentry: Dentry) -> None:
         elif not found.any:
             return
         cond_resched()
+
+
+def d_set_mounted(dentry: Dentry) -> None:
+    """Never sleeps.  Mark a dentry as mountpoint, if it can still be reached.
+
+    `d_invalidate` counts on the look at what is above: either its walk sees the mark, for it starts
+    over when ``rename_lock`` moves, or it has hidden an ancestor by now.
+
+    Raises:
+        OSError: ENOENT: its name, or that of a directory above it, is gone.
+
+    Only one at a time marks a dentry: the caller holds namespace_sem.  Takes ``rename_lock`` for
+    writing, and d_locks.  Source: ``d_set_mounted``.
+    """
+    with dcache().rename_lock:
+        at = dentry.d_parent
+        while at.d_parent is not at:
+            with at.d_lock:
+                if not at.d_hashed:
+                    raise ENOENT()
+            at = at.d_parent
+        with dentry.d_lock:
+            if d_unlinked(dentry):
+                raise ENOENT()
+            dentry.d_flags |= DCACHE_MOUNTED
 
 
 class _Found:
@@ -398,6 +427,7 @@ def prune_dcache_sb(sb: SuperBlock, count: int) -> int:
 
     The caller holds ``s_umount`` at least shared.  A dentry used since the last call gets a second
     chance.
+
     Source: ``prune_dcache_sb``.
     """
     victims: list[Dentry] = []
@@ -425,8 +455,9 @@ def prune_dcache_sb(sb: SuperBlock, count: int) -> int:
 
 
 def shrink_dcache_sb(sb: SuperBlock) -> None:
-    """Sleeps.  Throw away all unused dentries of a superblock, recently used or not.  Source:
-    ``shrink_dcache_sb``.
+    """Sleeps.  Throw away all unused dentries of a superblock, recently used or not.
+
+    Source: ``shrink_dcache_sb``.
     """
     lru = sb.s_dentry_lru
     while lru:

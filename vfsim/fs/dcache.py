@@ -2,21 +2,21 @@
 
 This is the face of it; the parts are
 
-================
-===================================================================================== `fs.dentry`
-the dentry itself, its references, and how it dies `fs.d_lookup`     making and finding dentries,
-lookups in progress `fs.dcache`       giving dentries their inodes, and taking them away (this file)
+================  =================================================================================
+`fs.dentry`       the dentry itself, its references, and how it dies
+`fs.d_lookup`     making and finding dentries, lookups in progress
+`fs.dcache`       giving dentries their inodes, and taking them away (this file)
 `fs.d_move`       renames, and the tree's shape
 `fs.d_walk`       walking trees, throwing away what is unused
-================
-=====================================================================================
+================  =================================================================================
 
 The typical sequence in a filesystem::
 
-    lookup():   d_add(dentry, inode or None)        or  return d_splice_alias(inode, dentry)
-    create():   d_instantiate(dentry, inode)        the dentry was negative, now owns the reference
-    on the inode unlink():   drop_nlink(inode)                   the VFS calls d_delete(dentry)
-    afterwards rename():   nothing                             the VFS calls d_move() afterwards
+    lookup():   d_add(dentry, inode or None)     or  return d_splice_alias(inode, dentry)
+    create():   d_instantiate(dentry, inode)     the dentry was negative, and owns the reference on
+                                                 the inode now
+    unlink():   drop_nlink(inode)                the VFS calls d_delete(dentry) afterwards
+    rename():   nothing                          the VFS calls d_move() afterwards
 
 A directory has one dentry with a place in the tree, no more: that is what `d_splice_alias` is for.
 """
@@ -125,8 +125,9 @@ def _attach(dentry: Dentry, inode: Inode) -> None:
 def d_instantiate(dentry: Dentry, inode: Inode | None) -> None:
     """Never sleeps.  A name was made: the negative ``dentry`` leads to ``inode`` from now on.
 
-    Consumes the caller's reference on ``inode``.  Takes i_lock and d_lock.  Source:
-    ``d_instantiate``.
+    Consumes the caller's reference on ``inode``.  Takes i_lock and d_lock.
+
+    Source: ``d_instantiate``.
     """
     if dentry.d_inode is not None:
         bug("kernel.bug", f"d_instantiate() of a dentry that has an inode: {dentry!r}")
@@ -298,8 +299,9 @@ def d_delete(dentry: Dentry) -> None:
     """Sleeps.  The name was removed: the dentry turns negative if nobody else uses it, else it is
     hidden.
 
-    The caller holds a reference, and the directory exclusive.  Takes d_lock, tries i_lock.  Source:
-    ``d_delete``.
+    The caller holds a reference, and the directory exclusive.  Takes d_lock, tries i_lock.
+
+    Source: ``d_delete``.
     """
     while True:
         lock = dentry.d_lock

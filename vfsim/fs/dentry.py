@@ -2,25 +2,28 @@
 
 The life of a dentry::
 
-    d_alloc()            count 1, unhashed, in its parent's d_subdirs; holds a reference on the
-    parent d_add()              hashed: lookups find it.  Positive (it owns a reference on d_inode)
-    or negative dget() / dput()      in use; at count 0 it stays, hashed, on the LRU of its
-    superblock d_drop(), d_delete() unhashed (or negative): the last dput() will kill it
-    dentry_kill()        count dead for good; d_prune, unhashed, off the tree; d_iput or iput,
-                         d_release; freed after a grace period; then its parent loses a reference,
-                         and so on upwards
+    d_alloc()               count 1, unhashed, in its parent's d_subdirs; holds a reference on the
+                            parent
+    d_add()                 hashed: lookups find it.  Positive (it owns a reference on d_inode) or
+                            negative
+    dget() / dput()         in use; at count 0 it stays, hashed, on the LRU of its superblock
+    d_drop(), d_delete()    unhashed (or negative): the last dput() will kill it
+    dentry_kill()           count dead for good; d_prune, unhashed, off the tree; d_iput or iput,
+                            d_release; freed after a grace period; then its parent loses a
+                            reference, and so on upwards
 
 Which lock guards what::
 
-    dentry.d_lock               d_flags, d_lockref.count, d_name, d_parent, d_subdirs, d_inode,
-    d_hashed parent.d_lock               its d_subdirs and the d_parent of every child
-    the bucket's bit lock       the chain of dentries of one parent and key, d_hashed
-    inode.i_lock                i_dentry, and d_inode of every alias
-    sb.s_dentry_lru_lock        sb.s_dentry_lru
-    rename_lock (write)         every change of d_parent and d_name of a dentry in use
+    dentry.d_lock            d_flags, d_lockref.count, d_name, d_parent, d_subdirs, d_inode,
+                             d_hashed
+    parent.d_lock            its d_subdirs and the d_parent of every child
+    the bucket's bit lock    the chain of dentries of one parent and key, d_hashed
+    inode.i_lock             i_dentry, and d_inode of every alias
+    sb.s_dentry_lru_lock     sb.s_dentry_lru
+    rename_lock (write)      every change of d_parent and d_name of a dentry in use
 
 and the order: i_lock > d_lock > s_dentry_lru_lock, bucket.  Two d_locks: ancestor first; strangers
-by address, unless one has rename_lock, which only one can.  The rule is in `d_move`.
+by address, unless one has rename_lock, which only one can.  The rule is in `vfsim.fs.d_move`.
 Killing goes against the order, so it only tries the outer locks (`dentry_kill`).
 
 Linux has one hash table for all names; here the chains lie with the directories whose children they
@@ -407,8 +410,9 @@ def d_rehash_locked(dentry: Dentry) -> None:
 
 
 def d_drop_locked(dentry: Dentry) -> None:
-    """Never sleeps.  Hide a dentry from lookups.  The caller holds d_lock.  Source:
-    ``__d_drop``.
+    """Never sleeps.  Hide a dentry from lookups.  The caller holds d_lock.
+
+    Source: ``__d_drop``.
     """
     if not dentry.d_hashed:
         return
@@ -498,7 +502,7 @@ def parent_once(dentry: Dentry) -> Dentry:
 
 
 def dget_parent(dentry: Dentry) -> Dentry:
-    """Never sleeps.  The parent, with a new reference.  Nothing but the reference on ``dentry`` is
+    """Sleeps.  The parent, with a new reference.  Nothing but the reference on ``dentry`` is
     needed.
 
     Source: ``dget_parent``.

@@ -66,6 +66,7 @@ from vfsim.fs.namei import (
     filename_create,
     filename_parentat,
     getname,
+    retry_estale,
     user_path,
 )
 from vfsim.fs.operations import InodeOperations
@@ -298,6 +299,7 @@ def lock_rename(p1: Dentry, p2: Dentry) -> Dentry | None:
         be moved into the lower one nor be replaced from it.  Else None.
 
     Leaves with both ``i_rwsem`` exclusive, and with ``s_vfs_rename_mutex`` if they are two.
+
     Source: ``lock_rename``.
     """
     dir1, dir2 = p1.d_inode, p2.d_inode
@@ -436,9 +438,10 @@ def _rename_locked(
 # -- by path: what the system calls call ---------------------------------------------------------
 
 
-def do_mkdir(name: str, mode: int) -> None:
+@retry_estale
+def do_mkdir(name: str, mode: int, reval: int = 0) -> None:
     """Sleeps.  mkdir(2).  Raises as `filename_create` and `vfs_mkdir`."""
-    path, dentry = filename_create(name, directory=True)
+    path, dentry = filename_create(name, directory=True, reval=reval)
     try:
         dir = path.dentry.d_inode
         assert dir is not None
@@ -447,7 +450,8 @@ def do_mkdir(name: str, mode: int) -> None:
         done_path_create(path, dentry)
 
 
-def do_mknod(name: str, mode: int, dev: int) -> None:
+@retry_estale
+def do_mknod(name: str, mode: int, dev: int, reval: int = 0) -> None:
     """Sleeps.  mknod(2): a regular file, a device, a FIFO or a socket.
 
     Raises:
@@ -459,7 +463,7 @@ def do_mknod(name: str, mode: int, dev: int) -> None:
     regular = not mode & 0o170000 or S_ISREG(mode)
     if not (regular or S_ISCHR(mode) or S_ISBLK(mode) or S_ISFIFO(mode) or S_ISSOCK(mode)):
         raise EINVAL()
-    path, dentry = filename_create(name)
+    path, dentry = filename_create(name, reval=reval)
     try:
         dir = path.dentry.d_inode
         assert dir is not None
@@ -472,10 +476,11 @@ def do_mknod(name: str, mode: int, dev: int) -> None:
         done_path_create(path, dentry)
 
 
-def do_symlink(target: str, name: str) -> None:
+@retry_estale
+def do_symlink(target: str, name: str, reval: int = 0) -> None:
     """Sleeps.  symlink(2).  Raises ENOENT, ENAMETOOLONG about ``target``, else as `vfs_symlink`."""
     getname(target)
-    path, dentry = filename_create(name)
+    path, dentry = filename_create(name, reval=reval)
     try:
         assert path.dentry.d_inode is not None
         vfs_symlink(path.dentry.d_inode, dentry, target)
@@ -483,21 +488,23 @@ def do_symlink(target: str, name: str) -> None:
         done_path_create(path, dentry)
 
 
-def do_link(old: str, new: str, follow: bool = False) -> None:
+@retry_estale
+def do_link(old: str, new: str, follow: bool = False, reval: int = 0) -> None:
     """Sleeps.  link(2): the name ``new`` for the inode of ``old``; a symbolic link itself unless
     ``follow``.
 
     Raises:
         OSError: EXDEV across mounts, else as `user_path`, `filename_create`, `vfs_link`.
     """
-    old_path = user_path(old, LOOKUP_FOLLOW if follow else 0)
+    old_path = user_path(old, reval | (LOOKUP_FOLLOW if follow else 0))
     try:
-        _link_to(old_path, new)
+        _link_to(old_path, new, reval)
     finally:
         path_put(old_path)
 
 
-def do_link_file(old: Path, new: str) -> None:
+@retry_estale
+def do_link_file(old: Path, new: str, reval: int = 0) -> None:
     """Sleeps.  linkat(2) with AT_EMPTY_PATH: the name ``new`` for a file that is open, with a name
     or (O_TMPFILE) without.
 
@@ -509,11 +516,11 @@ def do_link_file(old: Path, new: str) -> None:
     """
     if not capable(CAP_DAC_READ_SEARCH):
         raise ENOENT()
-    _link_to(old, new)
+    _link_to(old, new, reval)
 
 
-def _link_to(old: Path, new: str) -> None:
-    path, dentry = filename_create(new)
+def _link_to(old: Path, new: str, reval: int) -> None:
+    path, dentry = filename_create(new, reval=reval)
     try:
         if old.mnt is not path.mnt:
             raise EXDEV()
@@ -523,7 +530,8 @@ def _link_to(old: Path, new: str) -> None:
         done_path_create(path, dentry)
 
 
-def do_unlink(name: str) -> None:
+@retry_estale
+def do_unlink(name: str, reval: int = 0) -> None:
     """Sleeps.  unlink(2).
 
     Raises:
@@ -532,7 +540,7 @@ def do_unlink(name: str) -> None:
 
     Source: ``do_unlinkat``.
     """
-    last = filename_parentat(name)
+    last = filename_parentat(name, reval)
     path = last.parent
     victim: Inode | None = None
     try:
@@ -545,7 +553,7 @@ def do_unlink(name: str) -> None:
             sem = dir.i_rwsem
             sem.down_write(I_MUTEX_PARENT)
             try:
-                dentry = lookup_hash(path.dentry, last.name, 0)
+                dentry = lookup_hash(path.dentry, last.name, reval)
                 try:
                     inode = dentry.d_inode
                     if inode is None:
@@ -567,7 +575,8 @@ def do_unlink(name: str) -> None:
         path_put(path)
 
 
-def do_rmdir(name: str) -> None:
+@retry_estale
+def do_rmdir(name: str, reval: int = 0) -> None:
     """Sleeps.  rmdir(2).
 
     Raises:
@@ -575,7 +584,7 @@ def do_rmdir(name: str) -> None:
 
     Source: ``do_rmdir``.
     """
-    last = filename_parentat(name)
+    last = filename_parentat(name, reval)
     path = last.parent
     try:
         if last.type != LAST_NORM:
@@ -587,7 +596,7 @@ def do_rmdir(name: str) -> None:
             sem = dir.i_rwsem
             sem.down_write(I_MUTEX_PARENT)
             try:
-                dentry = lookup_hash(path.dentry, last.name, 0)
+                dentry = lookup_hash(path.dentry, last.name, reval)
                 try:
                     if dentry.d_inode is None:
                         raise ENOENT()
@@ -602,7 +611,8 @@ def do_rmdir(name: str) -> None:
         path_put(path)
 
 
-def do_rename(old: str, new: str, flags: int = 0) -> None:
+@retry_estale
+def do_rename(old: str, new: str, flags: int = 0, reval: int = 0) -> None:
     """Sleeps.  renameat2(2).
 
     Raises:
@@ -619,18 +629,18 @@ def do_rename(old: str, new: str, flags: int = 0) -> None:
         raise EINVAL()
     if flags & RENAME_WHITEOUT and not capable(CAP_MKNOD):
         raise EPERM()
-    old_last = filename_parentat(old)
+    old_last = filename_parentat(old, reval)
     try:
-        new_last = filename_parentat(new)
+        new_last = filename_parentat(new, reval)
         try:
-            _rename_between(old_last, new_last, flags)
+            _rename_between(old_last, new_last, flags, reval)
         finally:
             path_put(new_last.parent)
     finally:
         path_put(old_last.parent)
 
 
-def _rename_between(old: LastName, new: LastName, flags: int) -> None:
+def _rename_between(old: LastName, new: LastName, flags: int, reval: int) -> None:
     """The parents are found: lock them, look both names up, rename."""
     if old.parent.mnt is not new.parent.mnt:
         raise EXDEV()
@@ -644,12 +654,12 @@ def _rename_between(old: LastName, new: LastName, flags: int) -> None:
         old_parent, new_parent = old.parent.dentry, new.parent.dentry
         trap = lock_rename(new_parent, old_parent)
         try:
-            old_dentry = lookup_hash(old_parent, old.name, 0)
+            old_dentry = lookup_hash(old_parent, old.name, reval)
             try:
                 if old_dentry.d_inode is None:
                     raise ENOENT()
                 intent = 0 if flags & RENAME_EXCHANGE else LOOKUP_RENAME_TARGET
-                new_dentry = lookup_hash(new_parent, new.name, intent)
+                new_dentry = lookup_hash(new_parent, new.name, intent | reval)
                 try:
                     _check_names(old, old_dentry, new, new_dentry, trap, flags)
                     assert old_parent.d_inode is not None and new_parent.d_inode is not None

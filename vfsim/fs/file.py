@@ -98,8 +98,8 @@ class File:
     """
 
     __slots__ = (
-        "_f_lock", "_f_pos_lock", "f_count", "f_cred", "f_flags", "f_inode", "f_mode", "f_op",
-        "f_path", "f_pos", "f_ra", "f_version", "f_wb_err", "private_data",
+        "__weakref__", "_f_lock", "_f_pos_lock", "f_count", "f_cred", "f_flags", "f_inode",
+        "f_mode", "f_op", "f_path", "f_pos", "f_ra", "f_version", "f_wb_err", "private_data",
     )  # fmt: skip
 
     f_path: Path
@@ -173,7 +173,7 @@ share(File, "f_flags", guarded_by("_f_lock", lockless=True))
 
 
 def get_empty_filp(flags: int) -> File:
-    """Never sleeps.  A file that belongs to nobody, opened with the caller's credentials.
+    """Sleeps.  A file that belongs to nobody, opened with the caller's credentials.
 
     Raises:
         OSError: ENOMEM.
@@ -334,11 +334,10 @@ def get_file(file: File) -> File:
 
 
 def fput(file: File) -> None:
-    """Never sleeps.  Put a reference.
+    """Sleeps.  Put a reference; in a process it never sleeps.
 
-    After the last one the file is closed when the task returns to user mode.
-
-    A kernel thread never does, so there it is closed at once.  Source: ``fput``.
+    After the last one the file is closed when the task returns to user mode.  A kernel thread never
+    does, so there it is closed at once.  Source: ``fput``.
     """
     if file.f_count < 1:
         bug("kernel.bug", f"fput() of a file without references: {file!r}")

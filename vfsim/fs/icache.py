@@ -4,7 +4,8 @@ The states of an inode (``i_state``) and who waits for them to end::
 
     I_NEW          hashed, but not filled in yet; whoever finds it waits
     I_WILL_FREE    unused, being written back for the last time; whoever finds it waits until it is
-    gone I_FREEING      being evicted; likewise
+                   gone
+    I_FREEING      being evicted; likewise
     I_CLEAR        its data is gone (always together with I_FREEING)
     I_SYNC         being written back; eviction waits
     I_REFERENCED   used since memory pressure last looked

@@ -2,14 +2,16 @@
 
 The life of an inode::
 
-    new_inode() / iget_locked()      i_count 1, I_NEW if it was hashed first; nobody else may look
-    inside unlock_new_inode()               filled in: waiters of I_NEW go on
-    ihold() / igrab() / iput()       in use; dentries and open files hold references
-    last iput()                      cached (hashed, with links, superblock active), or on its way
-        out: I_WILL_FREE                  written back first
-        I_FREEING                    off all lists; whoever looks it up waits until it is gone
-        evict_inode(), clear_inode() I_FREEING | I_CLEAR: no data left
-        destroy_inode()              freed after a grace period
+    new_inode() / iget_locked()         i_count 1, I_NEW if it was hashed first; nobody else may
+                                        look inside
+    unlock_new_inode()                  filled in: waiters of I_NEW go on
+    ihold() / igrab() / iput()          in use; dentries and open files hold references
+    last iput()                         cached (hashed, with links, superblock active), or on its
+                                        way out:
+        I_WILL_FREE                     written back first
+        I_FREEING                       off all lists; whoever looks it up waits until it is gone
+        evict_inode(), clear_inode()    I_FREEING | I_CLEAR: no data left
+        destroy_inode()                 freed after a grace period
 
 The typical sequence in a filesystem whose inodes live on a disk::
 
@@ -27,8 +29,7 @@ Which lock guards what::
     inode.i_rwsem            what the file or directory means: names, size, attributes
 
 and the order: inode_hash_lock > s_inode_list_lock > i_lock > s_inode_lru_lock.  Two ``i_rwsem`` of
-    one class nest by
-the rules of directory-locking: see the I_MUTEX_* subclasses.
+one class nest by the rules of directory locking: see the I_MUTEX_* subclasses.
 
 How an inode ends, and the cache, are in `vfsim.fs.icache`.  The counterpart of ``struct inode`` and
 ``fs/inode.c`` of v4.10.
@@ -404,8 +405,9 @@ def _find_inode(
 ) -> Inode | None:
     """Sleeps.  The live inode of that number with a new reference; waits for dying ones to be gone.
 
-    The caller holds ``inode_hash_lock``, which is released while waiting.  Source:
-    ``find_inode_fast``, and with ``test`` (which inode of that hash value) ``find_inode``.
+    The caller holds ``inode_hash_lock``, which is released while waiting.
+
+    Source: ``find_inode_fast``, and with ``test`` (which inode of that hash value) ``find_inode``.
     """
     while True:
         for inode in cache.chain(sb, ino):
@@ -580,8 +582,9 @@ def insert_inode_locked(inode: Inode) -> None:
 
 
 def unlock_new_inode(inode: Inode) -> None:
-    """Never sleeps.  The inode is filled in: clear I_NEW and let the others at it.  Source:
-    ``unlock_new_inode``.
+    """Never sleeps.  The inode is filled in: clear I_NEW and let the others at it.
+
+    Source: ``unlock_new_inode``.
     """
     if S_ISDIR(inode.i_mode):
         lockdep_annotate_inode_mutex_key(inode)

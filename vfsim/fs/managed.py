@@ -43,10 +43,20 @@ from vfsim.fs.lookup import (
     LOOKUP_OPEN,
     LOOKUP_PARENT,
 )
-from vfsim.fs.mount import Mount, Path, lookup_mnt, mntget, mntput, path_put
+from vfsim.fs.mount import (
+    MNT_SHRINKABLE,
+    MNT_USER_SETTABLE_MASK,
+    Mount,
+    Path,
+    lookup_mnt,
+    mntget,
+    mntput,
+    path_put,
+)
 from vfsim.fs.namespace import do_add_mount
 from vfsim.fs.operations import DentryOperations
 from vfsim.fs.process import ROOT_CRED, current_process
+from vfsim.fs.umount import mnt_leave_expiry
 from vfsim.sim.errors import EISDIR, ELOOP, ENOENT, EREMOTE
 
 if TYPE_CHECKING:
@@ -186,6 +196,10 @@ def finish_automount(mnt: Mount, path: Path) -> bool:
     """Sleeps.  Put an automount into the tree; whether that was done, and not by somebody else
     meanwhile.
 
+    It gets the flags of the mount it is in, and MNT_SHRINKABLE: who unmounts that one unmounts it,
+    too.  If it does not get into the tree it leaves its expiry list; until then a reference keeps
+    it from expiring.
+
     Consumes one of the two references on ``mnt``, both if it returns False or raises.
 
     Raises:
@@ -195,17 +209,21 @@ def finish_automount(mnt: Mount, path: Path) -> bool:
     """
     if mnt.mnt_count < 2:
         bug("kernel.bug", f"d_automount() gave a mount with {mnt.mnt_count} references, not 2")
-    if mnt.mnt_sb is path.mnt.mnt_sb and mnt.mnt_root is path.dentry:
-        mntput(mnt)
-        mntput(mnt)
-        raise ELOOP()
+    mntget(mnt)  # do_add_mount() consumes one in any case
     try:
+        if mnt.mnt_sb is path.mnt.mnt_sb and mnt.mnt_root is path.dentry:
+            mntput(mnt)
+            raise ELOOP()
+        mnt.mnt_flags |= path.mnt.mnt_flags & MNT_USER_SETTABLE_MASK | MNT_SHRINKABLE
         do_add_mount(mnt, path)
     except OSError as error:
+        mnt_leave_expiry(mnt)
+        mntput(mnt)
         mntput(mnt)
         if error.errno != errno.EBUSY:
             raise
         return False
+    mntput(mnt)
     return True
 
 

@@ -410,15 +410,17 @@ def sb_prepare_remount_readonly(sb: SuperBlock) -> None:
 def mounted_on(mnt: Mount, dentry: Dentry) -> Mount | None:
     """Never sleeps.  What is mounted on ``dentry`` of ``mnt``, without a reference, or None.
 
-    The caller is in an RCU read section and asks ``mount_lock`` afterwards, or holds it.  Source:
-    ``__lookup_mnt``.
+    The caller is in an RCU read section and asks ``mount_lock`` afterwards, or holds it.
+
+    Source: ``__lookup_mnt``.
     """
     stack = mounts().mount_hashtable.get((mnt, dentry))
     return stack[0] if stack else None
 
 
 def lookup_mnt(mnt: Mount, dentry: Dentry) -> Mount | None:
-    """Never sleeps.  What is mounted on ``dentry`` of ``mnt``, with a new reference, or None.
+    """Sleeps.  What is mounted on ``dentry`` of ``mnt``, with a new reference, or None.
+
     Source: ``lookup_mnt``.
     """
     lock = mounts().mount_lock
@@ -639,6 +641,7 @@ def d_path(path: Path, root: Path | None = None) -> str:
 
     A removed name ends in " (deleted)"; what cannot be reached from ``root`` begins without its
     mountpoints.
+
     Source: ``d_path``.
     """
     dentry = path.dentry

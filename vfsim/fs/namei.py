@@ -33,8 +33,9 @@ a walk.
 from __future__ import annotations
 
 import errno
+import functools
 import os
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 from vfsim.checks.bugs import bug
 from vfsim.fs.attr import atime_needs_update, touch_atime
@@ -93,6 +94,7 @@ _TYPES = {".": LAST_DOT, "..": LAST_DOTDOT}
 
 _MAY_SEARCH_RCU = MAY_EXEC | MAY_NOT_BLOCK
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Link = tuple[Mount, Dentry, int]
 Frame = tuple[list[str], int, Link]
@@ -556,6 +558,31 @@ def walked(name: str, flags: int, walk: Callable[[str, int], T]) -> T:
     return walk(name, flags | LOOKUP_REVAL)
 
 
+def retry_estale(call: Callable[P, T]) -> Callable[P, T]:
+    """Never sleeps.  Make a call on names one that is made again if it says ESTALE.
+
+    The walk may have believed a name that the server does not know any more, which then shows when
+    something is done with what it led to.  The second time every name is asked about.
+
+    Args:
+        call: takes ``reval`` by its name: flags for its walks, 0 the first time.
+
+    Source: ``retry_estale``.
+    """
+
+    @functools.wraps(call)
+    def made(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return call(*args, **kwargs)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+        kwargs["reval"] = LOOKUP_REVAL
+        return call(*args, **kwargs)
+
+    return made
+
+
 def user_path(name: str, flags: int = LOOKUP_FOLLOW) -> Path:
     """Sleeps.  What ``name`` leads to; the caller must `path_put` it.
 
@@ -585,15 +612,18 @@ def _lookup(name: str, flags: int) -> Path:
         return nd.take_path()
 
 
-def filename_parentat(name: str) -> LastName:
+def filename_parentat(name: str, flags: int = 0) -> LastName:
     """Sleeps.  The directory of the last component, and that component, which is not looked up.
+
+    Args:
+        flags: LOOKUP_REVAL to ask about every name.
 
     Raises:
         OSError: as `user_path`, about the directory.
 
     Source: ``filename_parentat``.
     """
-    return walked(name, 0, _parent)
+    return walked(name, flags, _parent)
 
 
 def _parent(name: str, flags: int) -> LastName:
@@ -604,13 +634,14 @@ def _parent(name: str, flags: int) -> LastName:
         return LastName(nd.take_path(), nd.last, nd.last_type, nd.slash)
 
 
-def filename_create(name: str, directory: bool = False) -> tuple[Path, Dentry]:
+def filename_create(name: str, directory: bool = False, reval: int = 0) -> tuple[Path, Dentry]:
     """Sleeps.  A negative dentry for a new name, with its directory locked: give both to
     `done_path_create`.
 
     Args:
         name: the path to create.
         directory: a directory is to be made, so a trailing slash is welcome.
+        reval: LOOKUP_REVAL to ask about every name, or 0.
 
     Raises:
         OSError: EEXIST (also for "." and "/"), ENOENT (trailing slash on what will be no
@@ -619,7 +650,7 @@ def filename_create(name: str, directory: bool = False) -> tuple[Path, Dentry]:
     Returns with the directory's ``i_rwsem`` exclusive (subclass PARENT) and write access to the
     mount.  Source: ``filename_create``.
     """
-    last = filename_parentat(name)
+    last = filename_parentat(name, reval)
     path = last.parent
     if last.type != LAST_NORM:
         path_put(path)
@@ -633,7 +664,7 @@ def filename_create(name: str, directory: bool = False) -> tuple[Path, Dentry]:
     assert dir is not None
     dir.i_rwsem.down_write(I_MUTEX_PARENT)
     try:
-        dentry = lookup_hash(path.dentry, last.name, LOOKUP_CREATE | LOOKUP_EXCL)
+        dentry = lookup_hash(path.dentry, last.name, LOOKUP_CREATE | LOOKUP_EXCL | reval)
         try:
             if dentry.d_inode is not None:
                 raise EEXIST()

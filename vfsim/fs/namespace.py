@@ -22,14 +22,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vfsim.checks.lifetime import note_ref
+from vfsim.fs.d_walk import d_set_mounted
 from vfsim.fs.dcache import (
     DCACHE_CANT_MOUNT,
-    DCACHE_MOUNTED,
     Dentry,
     d_is_dir,
     d_is_symlink,
-    d_unlinked,
-    dcache,
     dget,
     dput,
     is_subdir,
@@ -93,24 +91,15 @@ def get_mountpoint(world: Mounts, dentry: Dentry) -> None:
     """Never sleeps.  Mark a dentry as mountpoint, or count one more mount on it.
 
     Raises:
-        OSError: ENOENT if its name, or a directory above it, is gone.
+        OSError: as `d_set_mounted`.
+
+    The caller holds namespace_sem.  Source: ``get_mountpoint``.
     """
     with world.mount_lock:
         if dentry in world.mountpoints:
             world.mountpoints[dentry] += 1
             return
-    rename_lock = dcache().rename_lock
-    with rename_lock:
-        at = dentry.d_parent
-        while at.d_parent is not at:
-            with at.d_lock:
-                if not at.d_hashed:
-                    raise ENOENT()
-            at = at.d_parent
-        with dentry.d_lock:
-            if d_unlinked(dentry):
-                raise ENOENT()
-            dentry.d_flags |= DCACHE_MOUNTED
+    d_set_mounted(dentry)
     with world.mount_lock:
         world.mountpoints[dentry] = world.mountpoints.get(dentry, 0) + 1
 
@@ -230,8 +219,9 @@ def do_add_mount(mnt: Mount, path: Path) -> None:
         OSError: ENOENT (the place is gone), EBUSY (the same filesystem is on top already), EINVAL,
             ENOTDIR (a directory on a file, or the other way round).
 
-    The caller has references on ``path``, which moves to the top of what is mounted there.  Source:
-    ``do_add_mount``.
+    The caller has references on ``path``, which moves to the top of what is mounted there.
+
+    Source: ``do_add_mount``.
     """
     world = mounts()
     try:

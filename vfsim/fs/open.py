@@ -310,8 +310,9 @@ class _Opening:
         """Sleeps.  The dentry of the last name, created if asked for; None if ``atomic_open``
         opened the file.
 
-        A failure to create is kept until it is known that the name does not exist.  Source:
-        ``lookup_open``.
+        A failure to create is kept until it is known that the name does not exist.
+
+        Source: ``lookup_open``.
         """
         nd = self.nd
         if dir.i_flags & S_DEAD:
@@ -377,8 +378,9 @@ class _Opening:
     ) -> Dentry | None:
         """Sleeps.  Let the filesystem look up, create and open in one; None if it opened the file.
 
-        Else it returns ``dentry``, or another one with a reference, for the VFS to open.  Source:
-        ``atomic_open``.
+        Else it returns ``dentry``, or another one with a reference, for the VFS to open.
+
+        Source: ``atomic_open``.
         """
         file = self.file
         if self.nd.flags & LOOKUP_DIRECTORY:

@@ -61,8 +61,9 @@ def inode_permission(inode: Inode, mask: int) -> None:
         OSError: EROFS for writing on a read-only superblock, EPERM for writing an immutable inode,
             EACCES, or whatever the filesystem's ``permission`` says.
 
-    The caller holds a reference on the inode; its lock may or may not be held.  Source:
-    ``inode_permission``.
+    The caller holds a reference on the inode; its lock may or may not be held.
+
+    Source: ``inode_permission``.
     """
     if mask & MAY_WRITE:
         if inode.i_sb.s_flags & SB_RDONLY and inode.i_mode & _S_IFMT in _ON_DISK:

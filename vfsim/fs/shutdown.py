@@ -52,8 +52,9 @@ def sync_filesystem(sb: SuperBlock) -> None:
 
 
 def sync_one_pass(sb: SuperBlock, wait: bool) -> None:
-    """Sleeps.  Start writing everything of a superblock, or write it and wait.  Source:
-    ``__sync_filesystem``.
+    """Sleeps.  Start writing everything of a superblock, or write it and wait.
+
+    Source: ``__sync_filesystem``.
     """
     if sb.s_bdi is not None:
         if wait:
@@ -73,6 +74,7 @@ def generic_shutdown_super(sb: SuperBlock) -> None:
 
     The caller holds ``s_umount`` exclusive; it is released.  Inodes and dentries still in use are
     reported.
+
     Source: ``generic_shutdown_super``.
     """
     if sb.s_root is not None:

@@ -40,7 +40,7 @@ class SimpleXattrs:
         return value
 
     def set(self, name: str, value: bytes | None, flags: int) -> None:
-        """Never sleeps.  Set it; None removes it.
+        """Sleeps.  Set it; None removes it, and then it never sleeps.
 
         Args:
             flags: XATTR_CREATE: EEXIST if it is there; XATTR_REPLACE: ENODATA if it is not.

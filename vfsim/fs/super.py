@@ -268,6 +268,7 @@ def do_remount_sb(sb: SuperBlock, flags: int, data: Any, force: bool) -> None:
             the filesystem says.
 
     The caller holds ``s_umount`` exclusive.  Who has something dirty syncs it in ``remount_fs``.
+
     Source: ``do_remount_sb``.
     """
     from vfsim.fs.mount import sb_prepare_remount_readonly

@@ -52,7 +52,7 @@ from vfsim.fs.mount import (
     mntput_no_expire,
     path_put,
 )
-from vfsim.fs.namei import user_path
+from vfsim.fs.namei import retry_estale, user_path
 from vfsim.fs.namespace import copy_mnt_ns, do_mount
 from vfsim.fs.open import do_filp_open
 from vfsim.fs.operations import FileOperations, InodeOperations
@@ -363,19 +363,12 @@ class Sys:
     @syscall
     def stat(self, path: str) -> KStat:
         """Sleeps.  The attributes of what ``path`` leads to, links followed."""
-        return self._stat(path, LOOKUP_FOLLOW)
+        return self._at(path, LOOKUP_FOLLOW, vfs_getattr)
 
     @syscall
     def lstat(self, path: str) -> KStat:
         """Sleeps.  The attributes of ``path``, of the link itself if it is one."""
-        return self._stat(path, 0)
-
-    def _stat(self, name: str, flags: int) -> KStat:
-        path = user_path(name, flags)
-        try:
-            return vfs_getattr(path)
-        finally:
-            path_put(path)
+        return self._at(path, 0, vfs_getattr)
 
     @syscall
     def fstat(self, fd: int) -> KStat:
@@ -401,15 +394,7 @@ class Sys:
         caps = ALL_CAPS if cred.real_uid == 0 else NO_CAPS
         process.cred = attrs.evolve(cred, uid=cred.real_uid, gid=cred.real_gid, caps=caps)
         try:
-            found = user_path(path)
-            try:
-                inode = found.dentry.d_inode
-                assert inode is not None
-                inode_permission(inode, mode | MAY_ACCESS)
-                if mode & MAY_WRITE and _on_disk(inode.i_mode) and mnt_is_readonly(found.mnt):
-                    raise EROFS()
-            finally:
-                path_put(found)
+            self._at(path, LOOKUP_FOLLOW, _access, mode)
         finally:
             process.cred = cred
 
@@ -449,8 +434,9 @@ class Sys:
         """
         self._at(path, LOOKUP_FOLLOW, utimes_common, atime_ns, mtime_ns)
 
-    def _at(self, name: str, flags: int, fn: Callable[..., T], *args: Any) -> T:
-        path = user_path(name, flags)
+    @retry_estale
+    def _at(self, name: str, flags: int, fn: Callable[..., T], *args: Any, reval: int = 0) -> T:
+        path = user_path(name, flags | reval)
         try:
             return fn(path, *args)
         finally:
@@ -660,20 +646,7 @@ class Sys:
     @syscall
     def readlink(self, path: str) -> str:
         """Sleeps.  Where a symbolic link points.  Raises EINVAL for anything else."""
-        found = user_path(path, 0)
-        try:
-            inode = found.dentry.d_inode
-            assert inode is not None
-            op = inode.i_op
-            if type(op).readlink is not InodeOperations.readlink:
-                touch_atime(found.mnt, found.dentry)
-                return op.readlink(found.dentry)
-            if not S_ISLNK(inode.i_mode):
-                raise EINVAL()
-            touch_atime(found.mnt, found.dentry)
-            return inode.i_link if inode.i_link is not None else op.get_link(found.dentry, inode)
-        finally:
-            path_put(found)
+        return self._at(path, 0, _readlink)
 
     @syscall
     def mknod(self, path: str, mode: int, dev: int = 0) -> None:
@@ -724,15 +697,7 @@ class Sys:
     @syscall
     def chroot(self, path: str) -> None:
         """Sleeps.  Change where "/" is.  Raises EPERM (needs CAP_SYS_CHROOT), ENOTDIR ..."""
-        found = user_path(path, LOOKUP_FOLLOW | LOOKUP_DIRECTORY)
-        try:
-            assert found.dentry.d_inode is not None
-            inode_permission(found.dentry.d_inode, MAY_EXEC | MAY_CHDIR)
-            if not capable(CAP_SYS_CHROOT):
-                raise EPERM()
-            current_process().set_root(found)
-        finally:
-            path_put(found)
+        self._at(path, LOOKUP_FOLLOW | LOOKUP_DIRECTORY, _chroot)
 
     @syscall
     def getcwd(self) -> str:
@@ -784,11 +749,8 @@ class Sys:
     @syscall
     def statfs(self, path: str) -> KStatfs:
         """Sleeps.  How full a filesystem is.  Raises ENOSYS if it does not say."""
-        found = user_path(path)
-        try:
-            return _statfs(found.dentry)
-        finally:
-            path_put(found)
+        found: KStatfs = self._at(path, LOOKUP_FOLLOW, _reading, _statfs)
+        return found
 
     @syscall
     def fstatfs(self, fd: int) -> KStatfs:
@@ -872,7 +834,11 @@ class Sys:
         """
         if not capable(CAP_SYS_ADMIN):
             raise EPERM()
-        self._at(target, LOOKUP_FOLLOW, do_mount, source, fstype, flags, data)
+        at = user_path(target)
+        try:
+            do_mount(at, source, fstype, flags, data)
+        finally:
+            path_put(at)
 
     @syscall
     def umount(self, path: str, flags: int = 0) -> None:
@@ -950,6 +916,27 @@ def _on_disk(mode: int) -> bool:
     return S_ISREG(mode) or S_ISDIR(mode) or S_ISLNK(mode)
 
 
+def _access(path: Path, mode: int) -> None:
+    inode = path.dentry.d_inode
+    assert inode is not None
+    inode_permission(inode, mode | MAY_ACCESS)
+    if mode & MAY_WRITE and _on_disk(inode.i_mode) and mnt_is_readonly(path.mnt):
+        raise EROFS()
+
+
+def _readlink(path: Path) -> str:
+    inode = path.dentry.d_inode
+    assert inode is not None
+    op = inode.i_op
+    if type(op).readlink is not InodeOperations.readlink:
+        touch_atime(path.mnt, path.dentry)
+        return op.readlink(path.dentry)
+    if not S_ISLNK(inode.i_mode):
+        raise EINVAL()
+    touch_atime(path.mnt, path.dentry)
+    return inode.i_link if inode.i_link is not None else op.get_link(path.dentry, inode)
+
+
 def _reading(path: Path, fn: Callable[..., T], *args: Any) -> T:
     return fn(path.dentry, *args)
 
@@ -967,6 +954,14 @@ def _chdir(path: Path) -> None:
     assert inode is not None
     inode_permission(inode, MAY_EXEC | MAY_CHDIR)
     current_process().set_cwd(path)
+
+
+def _chroot(path: Path) -> None:
+    assert path.dentry.d_inode is not None
+    inode_permission(path.dentry.d_inode, MAY_EXEC | MAY_CHDIR)
+    if not capable(CAP_SYS_CHROOT):
+        raise EPERM()
+    current_process().set_root(path)
 
 
 def _statfs(dentry: Dentry) -> KStatfs:

@@ -119,7 +119,7 @@ def kern_unmount(mnt: Mount) -> None:
 
 
 def mnt_set_expiry(mnt: Mount, expiry_list: dict[Mount, None]) -> None:
-    """Never sleeps.  Put a mount on a list of those that go when nobody uses them.
+    """Sleeps.  Put a mount on a list of those that go when nobody uses them.
 
     Takes ``namespace_sem``.  Source: ``mnt_set_expiry``.
     """
@@ -128,6 +128,22 @@ def mnt_set_expiry(mnt: Mount, expiry_list: dict[Mount, None]) -> None:
     with world.mount_lock:
         mnt.mnt_expire = expiry_list
         expiry_list[mnt] = None
+    namespace_unlock(world)
+
+
+def mnt_leave_expiry(mnt: Mount) -> None:
+    """Sleeps.  Take a mount off such a list, if it is on one: it did not get into the tree.
+
+    Takes ``namespace_sem``.  Source: the end of ``finish_automount``.
+    """
+    if mnt.mnt_expire is None:
+        return
+    world = mounts()
+    world.namespace_sem.down_write()
+    with world.mount_lock:
+        if mnt.mnt_expire is not None:
+            del mnt.mnt_expire[mnt]
+            mnt.mnt_expire = None
     namespace_unlock(world)
 
 

@@ -4,10 +4,10 @@ A writer holds a level shared, for as long as it must not be interrupted by a fr
 takes the levels exclusive, one after the other, and leaves them so until `thaw_super`
 (`vfsim.fs.freeze`)::
 
-    level             taken by                          around
-    SB_FREEZE_WRITE   sb_start_write, mnt_want_write    system calls that change something
-    SB_FREEZE_PAGEFAULT  sb_start_pagefault             write faults, under mmap_sem
-    SB_FREEZE_FS      sb_start_intwrite                 what a filesystem changes on its own account
+    level                  taken by                          around
+    SB_FREEZE_WRITE        sb_start_write, mnt_want_write    system calls that change something
+    SB_FREEZE_PAGEFAULT    sb_start_pagefault                write faults, under mmap_sem
+    SB_FREEZE_FS           sb_start_intwrite                 what a filesystem changes by itself
 
 ``frozen`` says how far a freeze has come: SB_UNFROZEN → SB_FREEZE_WRITE → SB_FREEZE_PAGEFAULT →
 SB_FREEZE_FS → SB_FREEZE_COMPLETE, then back.  ``s_umount`` exclusive guards it.

@@ -2,13 +2,13 @@
 
 The part of a name before the first dot says whose it is, and who may use it:
 
-===========  =======================================================================
-``user.``    people's; as the file's permissions say; regular files and directories only
-``trusted.`` the system administrator's; others do not even see them (CAP_SYS_ADMIN)
-``security.`` security modules'; read by all, written with CAP_SYS_ADMIN, file capabilities
-             (``security.capability``) with CAP_SETFCAP
-``system.``  the kernel's own: access control lists; the handler decides
-===========  =======================================================================
+=============  ===================================================================================
+``user.``      people's; as the file's permissions say; regular files and directories only
+``trusted.``   the system administrator's; others do not even see them (CAP_SYS_ADMIN)
+``security.``  security modules'; read by all, written with CAP_SYS_ADMIN, file capabilities
+               (``security.capability``) with CAP_SETFCAP
+``system.``    the kernel's own: access control lists; the handler decides
+=============  ===================================================================================
 
 A superblock lists its handlers in ``s_xattr``; the first whose ``prefix`` a name begins with, or
 whose ``name`` it is, does the work (`xattr_resolve_name`).  Typical sequence::
@@ -173,8 +173,9 @@ def vfs_setxattr(dentry: Dentry, name: str, value: bytes, flags: int) -> None:
         OSError: in this order: as `xattr_permission`, EPERM (security), as `xattr_resolve_name`,
             EEXIST, ENODATA, or what the filesystem says.
 
-    Takes ``i_rwsem`` exclusive; the caller has write access to the mount.  Source:
-    ``vfs_setxattr``.
+    Takes ``i_rwsem`` exclusive; the caller has write access to the mount.
+
+    Source: ``vfs_setxattr``.
     """
     inode = _inode(dentry)
     xattr_permission(inode, name, MAY_WRITE)
@@ -218,8 +219,9 @@ def vfs_removexattr(dentry: Dentry, name: str) -> None:
         OSError: in this order: as `xattr_permission`, EPERM (security), as `xattr_resolve_name`,
             ENODATA, or what the filesystem says.
 
-    Takes ``i_rwsem`` exclusive; the caller has write access to the mount.  Source:
-    ``vfs_removexattr``.
+    Takes ``i_rwsem`` exclusive; the caller has write access to the mount.
+
+    Source: ``vfs_removexattr``.
     """
     inode = _inode(dentry)
     xattr_permission(inode, name, MAY_WRITE)

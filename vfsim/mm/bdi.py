@@ -302,9 +302,9 @@ def mark_inode_dirty(inode: Inode, flags: int = I_DIRTY) -> None:
 
     Args:
         flags: which I_DIRTY_* bits.  I_DIRTY_SYNC: something fdatasync may leave out;
-            I_DIRTY_DATASYNC: something it
-            may not; both tell the filesystem's ``dirty_inode``, which may sleep.
-            I_DIRTY_TIME: times that may wait (lazytime).
+            I_DIRTY_DATASYNC: something it may not; both tell the filesystem's ``dirty_inode``,
+            which may sleep.  I_DIRTY_TIME: times that may wait (lazytime).
+
     Takes i_lock, and wb_list_lock if it was on no list.  Linux: ``__mark_inode_dirty``.
     """
     if flags & (I_DIRTY_INODE | I_DIRTY_TIME):

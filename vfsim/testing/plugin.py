@@ -1,8 +1,7 @@
 """The pytest plugin: a kernel for each test, and readable failures.  Installed with vfsim.
 
 * ``kernel`` is a fresh `vfsim.Kernel`.  When the test has passed, everything is unmounted, and it
-is
-  a failure if a process never ended, if something is still held, or if something leaked.
+  is a failure if a process never ended, if something is still held, or if something leaked.
 * ``--vfsim-coverage NAME`` keeps what the tests covered of the contract in ``.vfsim/coverage``, for
   ``vfsim contract --coverage``.
 

@@ -29,11 +29,11 @@
     no row: truncate
 
 Called by the system calls that change a directory (`vfsim.fs.open`, `vfsim.fs.directory`), by the
-path walk (``lookup``, ``permission``, ``get_link``), and by those that
-read or set attributes (`vfsim.fs.attr`).  A directory's ``i_rwsem`` covers the names in it: held
-exclusive by whoever changes one, at least shared by whoever looks one up.  The victim of an
-operation is locked below its parents, and a rename between directories holds the superblock's
-``s_vfs_rename_mutex`` above them.
+path walk (``lookup``, ``permission``, ``get_link``), and by those that read or set attributes
+(`vfsim.fs.attr`).  A directory's ``i_rwsem`` covers the names in it: held exclusive by whoever
+changes one, at least shared by whoever looks one up.  The victim of an operation is locked below
+its parents, and a rename between directories holds the superblock's ``s_vfs_rename_mutex`` above
+them.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from vfsim.testing.conformance.suite import (
     Assertion,
     Nonconforming,
-    put,
     refused,
     register,
     same,
@@ -252,7 +251,7 @@ def rows(table: str) -> list[tuple[str, dict[str, str]]]:
 def _prepare(sys: SystemCalls, call: str, kind: str) -> None:
     """Make the thing named x, and the other name the call is about."""
     if call in ("link to", "rename file to"):
-        put(sys, "/old", b"")
+        touch(sys, "/old")
     if call == "rename dir to":
         sys.mkdir("/olddir")
     KINDS[kind][0](sys, "/x")

@@ -20,6 +20,7 @@ iterate llseek_dir     the method of a directory's ``file_operations``: ``iterat
 fsync_dir              ``fsync``
 statfs                 the method of ``super_operations``
 freeze                 likewise ``freeze_fs``: it can be frozen
+bytewise               names are the same if their bytes are: no ``d_compare``
 nested                 directories can be made inside directories made
 dir_nlink              a directory has 2 links plus its subdirectories (else always 1, as on some)
 dir_times              changing a directory changes its mtime and ctime
@@ -57,7 +58,7 @@ DIRECTORY_METHODS = (
 FILE_METHODS = ("read", "write", "llseek", "fsync")
 DIRECTORY_FILE_METHODS = ("iterate", "llseek_dir", "fsync_dir")
 METHODS = frozenset(
-    (*DIRECTORY_METHODS, *FILE_METHODS, *DIRECTORY_FILE_METHODS, "statfs", "freeze")
+    (*DIRECTORY_METHODS, *FILE_METHODS, *DIRECTORY_FILE_METHODS, "statfs", "freeze", "bytewise")
 )
 FACTS = frozenset(
     (

@@ -28,7 +28,7 @@ DT_UNKNOWN, DT_FIFO, DT_DIR, DT_REG, DT_LNK = 0, 1, 4, 8, 10
 # Making and removing files.  -------------------------------------------------------------------
 
 
-@asserts("create", "a fresh filesystem is empty", needs="iterate")
+@asserts("create", "a fresh filesystem is empty", needs="create iterate")
 def starts_empty(sys: SystemCalls) -> None:
     same(names(sys), [])
 
@@ -61,7 +61,7 @@ def after_negative_lookup(sys: SystemCalls) -> None:
     sys.stat("/a")
 
 
-@asserts("create", "names differ by case", needs="create")
+@asserts("create", "names differ by case", needs="create bytewise")
 def case_matters(sys: SystemCalls) -> None:
     touch(sys, "/a")
     touch(sys, "/A")

@@ -3,9 +3,9 @@
 Used in two ways:
 
 * with a kernel of somebody else's, who mounts nothing himself, looks at its violations and closes
-it: `vfsim check` runs every assertion in a world of its own that way; * without one: `run` makes a
-kernel, closes it and raises the first rule that was broken, leaks included.  That is for tests,
-and for `probe`.
+  it: `vfsim check` runs every assertion in a world of its own that way;
+* without one: `run` makes a kernel, closes it and raises the first rule that was broken, leaks
+  included.  That is for tests, and for `probe`.
 
 What filesystem methods there are is read off the operations classes of live inodes: those of the
 root, of a file and of the superblock.  A method counts if its class says something else than the
@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING, cast
 from vfsim.block.disk import RamDisk
 from vfsim.fs.fdtable import fdget, fdput
 from vfsim.fs.kernel import Kernel
-from vfsim.fs.operations import FileOperations, InodeOperations, SuperOperations
+from vfsim.fs.operations import (
+    DentryOperations,
+    FileOperations,
+    InodeOperations,
+    SuperOperations,
+)
 from vfsim.fs.process import current_process
 from vfsim.fs.super import SB_RDONLY
 from vfsim.sim.errors import KernelBug
@@ -51,10 +56,14 @@ _DIRECTORY_FILE_METHODS = {
 class KernelGround:
     """Fresh filesystems of one type, on simulated kernels.
 
-    Args: filesystem: the type. device: sectors of its disk, if not what the filesystem says.
-    mount_options: for each mount. kernel: one that has just started, to use instead of new ones;
-    `run` can then be called once only, and violations are the caller's to look at. checks: whether
-    rules are checked; a probe wants to know what a filesystem can do, not what it does wrong.
+    Args:
+        filesystem: the type.
+        device: sectors of its disk, if not what the filesystem says.
+        mount_options: for each mount.
+        kernel: one that has just started, to use instead of new ones; `run` can then be called once
+            only, and violations are the caller's to look at.
+        checks: whether rules are checked; a probe wants to know what a filesystem can do, not what
+            it does wrong.
     """
 
     def __init__(
@@ -116,7 +125,7 @@ class KernelGround:
     def methods(self) -> frozenset[str]:
         """The words of `capabilities.METHODS` that stand for methods the filesystem has."""
         found: set[str] = set()
-        self._look(lambda sys: found.update(_directory(_root()), _superblock(_root())))
+        self._look(lambda sys: found.update(_directory(_root()), _superblock(_root()), _names()))
         if "create" in found:
             self._look(lambda sys: found.update(_file(sys)))
         return frozenset(found)
@@ -159,6 +168,12 @@ def _root() -> Inode:
     inode = current_process().root.dentry.d_inode
     assert inode is not None
     return inode
+
+
+def _names() -> set[str]:
+    """Never sleeps.  What the root's dentry says of names."""
+    op = current_process().root.dentry.d_op
+    return set() if _overrides(op, DentryOperations, ("d_compare",)) else {"bytewise"}
 
 
 def _overrides(op: object, base: type, names: tuple[str, ...]) -> bool:

@@ -139,7 +139,7 @@ def truncating(sys: SystemCalls) -> None:
 def _directory(sys: SystemCalls, mode: int) -> None:
     """A directory /d of root's with a file a in it, and on as the user."""
     sys.mkdir("/d")
-    put(sys, "/d/a", b"")
+    touch(sys, "/d/a")
     sys.chmod("/d/a", 0o666)
     sys.mkdir("/d/e")
     sys.chmod("/d", mode)

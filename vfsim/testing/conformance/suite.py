@@ -255,14 +255,19 @@ def become(sys: SystemCalls, uid: int, gid: int, groups: tuple[int, ...] = ()) -
 
 
 def snapshot(sys: SystemCalls, path: str = "/") -> list[tuple[object, ...]]:
-    """Sleeps.  The whole tree with type, inode, links and size, for "nothing has changed"."""
+    """Sleeps.  The whole tree with type, inode, links and size, for "nothing has changed".
+
+    A directory is looked into before it is looked at: going in may mount what belongs there, and
+    that shall not be taken for a change the next time.
+    """
     rows: list[tuple[object, ...]] = []
     for name in sorted(sys.listdir(path)):
         full = path.rstrip("/") + "/" + name
-        found = sys.lstat(full)
+        found, below = sys.lstat(full), []
+        if stat.S_ISDIR(found.st_mode):
+            below = snapshot(sys, full)
+            found = sys.lstat(full)
         kind = stat.S_IFMT(found.st_mode)
         size = 0 if stat.S_ISDIR(kind) else found.st_size
-        rows.append((full, oct(kind), found.st_ino, found.st_nlink, size))
-        if stat.S_ISDIR(kind):
-            rows.extend(snapshot(sys, full))
+        rows += [(full, oct(kind), found.st_ino, found.st_nlink, size), *below]
     return rows

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from vfsim.testing.conformance.capabilities import Capabilities
     from vfsim.testing.conformance.corpus.case import Case
-    from vfsim.testing.conformance.corpus.stage import Change, Line
+    from vfsim.testing.conformance.corpus.stage import Change, Stage
     from vfsim.testing.conformance.syscalls import SystemCalls
     from vfsim.testing.model import Call
 
@@ -115,12 +115,13 @@ def recorded() -> dict[str, Answer]:
 # Comparing.  -------------------------------------------------------------------------------------
 
 
-def visible(answer: Answer, case: Case, caps: Capabilities, lines: Mapping[str, Line]) -> Answer:
+def visible(answer: Answer, case: Case, caps: Capabilities, stage: Stage) -> Answer:
     """The part of an answer that a filesystem with these capabilities can give.
 
     Args:
-        lines: the tree before the case.
+        stage: the tree before the case.
     """
+    lines = stage.lines
     changed: dict[str, Change] = {}
     for path, change in answer.changed.items():
         if change is None:
@@ -132,7 +133,8 @@ def visible(answer: Answer, case: Case, caps: Capabilities, lines: Mapping[str, 
             changed[path] = seen
     missing = {e.path.rpartition("/")[2] for e in WORLDS[case.world] if e.path not in lines}
     pairs = zip(case.calls, answer.said, strict=True)
-    return Answer([_seen(call, said, caps, missing) for call, said in pairs], changed)
+    hidden = missing | stage.own
+    return Answer([_seen(call, said, caps, hidden) for call, said in pairs], changed)
 
 
 def _kept(word: str, what: str, caps: Capabilities) -> bool:
@@ -149,18 +151,20 @@ def _kept(word: str, what: str, caps: Capabilities) -> bool:
     return True
 
 
-def _seen(call: Call, said: Any, caps: Capabilities, missing: set[str]) -> Any:
-    """The part of what a call said; ``missing`` are names that could not be made."""
+def _seen(call: Call, said: Any, caps: Capabilities, hidden: set[str]) -> Any:
+    """The part of what a call said; ``hidden`` are names that could not be made, and those that
+    the filesystem brings with it.
+    """
     if isinstance(said, str):
         return said
     if call.name == "listdir":
-        return [[name for name in said[0] if name not in missing]]
+        return [[name for name in said[0] if name not in hidden]]
     if call.name == "getdents":
-        return [[entry for entry in said[0] if entry[0] not in missing]]
+        return [[entry for entry in said[0] if entry[0] not in hidden]]
     if call.name not in ("stat", "lstat", "fstat"):
         return said
     what, mode, nlink, uid, gid, size = said[0]
-    if what == DIR and (missing or "dir_nlink" not in caps.has):
+    if what == DIR and (hidden or "dir_nlink" not in caps.has):
         nlink = 0
     if "owners" not in caps.has:
         uid = gid = 0

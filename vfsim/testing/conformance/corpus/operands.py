@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from vfsim.testing.conformance.corpus.case import LONG_NAMES, WORLDS
+from vfsim.testing.conformance.corpus.case import LONG_NAMES, SYMLINK, WORLDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -34,10 +34,24 @@ _NAMES = {
     "name255": "n" * 255,
     "name256": "n" * 256,
 }
-_NEEDS = {
-    word: next((e.needs for e in WORLDS["kinds"] if e.path == "/" + path), frozenset())
-    for word, path in OPERANDS.items()
-} | {word: frozenset((LONG_NAMES,)) for word in _NAMES}
+
+
+def _needs(path: str) -> frozenset[str]:
+    """What a filesystem must have for a thing to be there, whole: with what is in it, and what it
+    leads to.
+    """
+    needs: set[str] = set()
+    for entry in WORLDS["kinds"]:
+        if f"{entry.path}/".startswith(f"/{path}/"):
+            needs |= entry.needs
+            if entry.kind == SYMLINK and entry.body != path:
+                needs |= _needs(entry.body)
+    return frozenset(needs)
+
+
+_NEEDS = {word: _needs(path) for word, path in OPERANDS.items()} | {
+    word: frozenset((LONG_NAMES,)) for word in _NAMES
+}
 
 
 class Operand(NamedTuple):
@@ -83,7 +97,7 @@ SHAPES: dict[str, Callable[[str], str]] = {
 
 _SHAPE_NEEDS = {
     "around": "mkdir",
-    "through-file": "create",
+    "through-file": "create write",
     "through-link": "mkdir symlink",
     "links-39": "symlink",
     "links-40": "symlink",

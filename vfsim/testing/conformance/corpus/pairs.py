@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vfsim.testing.conformance.corpus.case import Case
-from vfsim.testing.conformance.corpus.operands import OPERANDS, Operand, everything, product
+from vfsim.testing.conformance.corpus.operands import (
+    OPERANDS,
+    Operand,
+    everything,
+    operand,
+    product,
+)
 from vfsim.testing.model import Call
 
 if TYPE_CHECKING:
@@ -65,7 +71,7 @@ def _odd() -> Iterator[Operand]:
 
 
 def _nested(path: str) -> Operand:
-    return Operand(path.replace("/", "-"), path, frozenset(("create", "mkdir", "nested")))
+    return Operand(path.replace("/", "-"), path, operand("full").needs)
 
 
 def _rename(old: Operand, new: Operand, word: str, flags: int) -> Case:

@@ -23,7 +23,7 @@ from vfsim.fs.refusal import refusal_of
 from vfsim.testing.conformance.corpus.answers import Answer, ask, recorded, visible
 from vfsim.testing.conformance.corpus.case import PEOPLE, ROOT
 from vfsim.testing.conformance.corpus.known import expected
-from vfsim.testing.conformance.corpus.stage import Stage, changes, look_around
+from vfsim.testing.conformance.corpus.stage import Stage, changes
 from vfsim.testing.conformance.syscalls import Recorder, errno_name
 
 if TYPE_CHECKING:
@@ -82,12 +82,12 @@ class Expectation:
         """The cases that can be asked of such a filesystem, and whose answer is known."""
         return [case for case in cases if not case.why_not(self.caps) and self.of(case)]
 
-    def met(self, case: Case, answer: Answer, lines: dict[str, Line]) -> bool:
-        """Whether an answer is right."""
+    def met(self, case: Case, answer: Answer, stage: Stage) -> bool:
+        """Whether an answer is right, of what is asked on this stage."""
         if answer in self.of(case):
             return True
-        got = visible(answer, case, self.caps, lines)
-        right = [visible(right, case, self.caps, lines) for right in self.of(case)]
+        got = visible(answer, case, self.caps, stage)
+        right = [visible(right, case, self.caps, stage) for right in self.of(case)]
         return got in right or any(self._refused(case, one, got) for one in right)
 
     def _refused(self, case: Case, right: Answer, got: Answer) -> bool:
@@ -125,7 +125,7 @@ def perform(case: Case, stage: Stage, paths: Iterable[str] | None = None) -> Ans
     before = stage.lines
     after: dict[str, Line | None]
     if paths is None:
-        after = dict(look_around(sys))
+        after = dict(stage.look_around())
     else:
         after = stage.look(paths)
         before = {path: before[path] for path in after if path in before}
@@ -159,7 +159,7 @@ def alone(case: Case, actor: Actor, expectation: Expectation) -> Difference | No
         answer = perform(case, stage)
     except OSError as error:
         return _stumbled(case, error, recorder.last)
-    if expectation.met(case, answer, stage.lines):
+    if expectation.met(case, answer, stage):
         return None
     transcript = recorder.transcript[first : first + len(case.calls)]
     return difference(case, answer, expectation, tuple(transcript))
@@ -236,7 +236,7 @@ class Company:
     def _one(self, case: Case, stage: Stage) -> Difference | None:
         paths = {path: None for right in self.expectation.of(case) for path in right.changed}
         answer = perform(case, stage, paths)
-        if not self.expectation.met(case, answer, stage.lines):
+        if not self.expectation.met(case, answer, stage):
             return difference(case, answer, self.expectation)
         if answer.changed:
             self._tidy_up(answer, stage)
@@ -251,7 +251,7 @@ class Company:
             self.worn = True
 
     def _look_around(self, stage: Stage) -> Difference | None:
-        untidy = changes(stage.lines, dict(look_around(stage.actor.sys)), _NEVER)
+        untidy = changes(stage.lines, dict(stage.look_around()), _NEVER)
         if not untidy:
             self.tidy = self.at + 1
             return None

@@ -6,10 +6,10 @@ back, which is much cheaper than a new tree.
 
 What a change says of a path: None if it is gone; else the fields that are different, each under one
 word: ``kind mode uid gid size content`` as they are now, ``nlink`` by how much it grew, ``mtime``
-and ``ctime`` True if they are of now (the time itself where
-a case set it), and for a path that
-was not there all of them, with ``nlink`` as it is and ``same``: the other name of a file with two.
-Inode numbers, sizes of directories and the order of names are nobody's business.
+and ``ctime`` True if they are of now (the time itself where a case set it), and for a path that was
+not there all of them, with ``nlink`` as it is and ``same``: the other name of a file with two.
+Inode numbers, sizes of directories, the order of names and what a filesystem brings with it
+(``lost+found``) are nobody's business.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vfsim.testing.conformance.corpus.case import DIR, FIFO, FILE, SYMLINK, WORL
 from vfsim.testing.scenarios.calls import kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from vfsim.testing.conformance.capabilities import Capabilities
     from vfsim.testing.conformance.corpus.case import Who
@@ -107,15 +107,17 @@ def _content(sys: SystemCalls, path: str, size: int) -> str:
     return data.decode("latin-1")
 
 
-def look_around(sys: SystemCalls, path: str = "/") -> dict[str, Line]:
-    """Sleeps.  Every name there is."""
+def look_around(
+    sys: SystemCalls, path: str = "/", own: Container[str] = ("lost+found",)
+) -> dict[str, Line]:
+    """Sleeps.  Every name there is, but for those the filesystem brings with it: ``own``."""
     line = look(sys, path)
     assert line is not None
     lines = {path: line}
     if line.kind == DIR:
         for name in sorted(sys.listdir(path)):
-            if name != "lost+found":
-                lines |= look_around(sys, path.rstrip("/") + "/" + name)
+            if name not in own:
+                lines |= look_around(sys, path.rstrip("/") + "/" + name, own)
     return lines
 
 
@@ -176,23 +178,34 @@ class Stage:
     Args:
         actor: who sets up and looks.
         world: a name of `WORLDS`.
-        caps: what the filesystem can do; what it cannot have is not there.
+        caps: what the filesystem can do; what it cannot have is not there, nor what would be in it.
 
     Attributes:
+        own: the names that the filesystem brings with it.
         lines: of the tidy tree.  latest: the latest time in it, when it was new.
     """
 
     def __init__(self, actor: Actor, world: str, caps: Capabilities) -> None:
         self.actor = actor
-        self.entries = {e.path: e for e in WORLDS[world] if e.needs <= caps.has}
+        self.entries: dict[str, Entry] = {}
+        for entry in WORLDS[world]:
+            above = entry.path.rpartition("/")[0]
+            if entry.needs <= caps.has and (not above or above in self.entries):
+                self.entries[entry.path] = entry
+        self.own: frozenset[str] = frozenset()
         self.lines: dict[str, Line] = {}
         self.latest = 0
 
     def set_up(self) -> None:
-        """Sleeps.  Make everything, in an empty tree."""
+        """Sleeps.  Make everything, in a fresh tree."""
+        self.own = frozenset(self.actor.sys.listdir("/"))
         self._make(self.entries)
-        self.lines = look_around(self.actor.sys)
+        self.lines = self.look_around()
         self.latest = max(max(line.mtime, line.ctime) for line in self.lines.values())
+
+    def look_around(self) -> dict[str, Line]:
+        """Sleeps.  Every name there is."""
+        return look_around(self.actor.sys, own=self.own)
 
     def look(self, paths: Iterable[str]) -> dict[str, Line | None]:
         """Sleeps.  What these names are like, as root sees them: links are not followed on the way

@@ -73,6 +73,7 @@ FIRES = (
     "race.SeqCount.sequence",
     "seq.stale",
     "seq.unchecked",
+    "seq.unasked",
 )
 
 

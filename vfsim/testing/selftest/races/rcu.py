@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vfsim.checks import windows
 from vfsim.locks.rcu import call_rcu, rcu_barrier, rcu_read, synchronize_rcu
-from vfsim.sim.scheduler import msleep
+from vfsim.sim.scheduler import cpu_relax, msleep
 from vfsim.sim.shared import (
     rcu_assign_pointer,
     rcu_dereference,
@@ -319,6 +319,77 @@ def reading_a_list_after_a_failed_window(m: Machine, c: Cell) -> None:
         assert not other.data
 
     both(m, reader, locked(c.seqlock, setattr, c, "pair", 1))
+
+
+def _reads_twice(c: Cell, last: Callable[[int], Any]) -> Callable[[], None]:
+    """A reader whose window is found good; who waits for the writer, and reads again."""
+
+    def reader() -> None:
+        with rcu_read():
+            seq = c.seqlock.read_begin()
+            assert c.peer is None and not c.seqlock.read_retry(seq)
+            c.flag = 1
+            while c.flag < 2:
+                cpu_relax()
+            last(seq)
+
+    return reader
+
+
+def _second(c: Cell) -> Callable[[], None]:
+    """A writer who comes when the reader waits."""
+
+    def writer() -> None:
+        while not c.flag:
+            cpu_relax()
+        with c.seqlock:
+            c.peer = Cell()
+        c.flag = 2
+
+    return writer
+
+
+@races
+def reading_a_window_again_without_asking(m: Machine, c: Cell) -> None:
+    """What was found good is read once more, is something else, and nobody asks."""
+    both(m, _reads_twice(c, lambda seq: c.peer), _second(c))
+
+
+@clean
+def asking_about_a_window_again(m: Machine, c: Cell) -> None:
+    """The same, but the number is asked at the end: the reader starts over."""
+
+    def ask(seq: int) -> None:
+        assert c.peer is not c
+        c.seqlock.read_retry(seq)
+
+    both(m, _reads_twice(c, ask), _second(c))
+
+
+@clean
+def reading_under_the_lock_after_a_window(m: Machine, c: Cell) -> None:
+    """What is read under the writers' lock needs no window."""
+
+    def look(seq: int) -> None:
+        with c.seqlock.spin:
+            assert c.peer is not c
+
+    both(m, _reads_twice(c, look), _second(c))
+
+
+@clean
+def starting_over_because_of_another_window(m: Machine, c: Cell) -> None:
+    """Another number has moved: whatever was read is thrown away."""
+    other = Cell()
+
+    def again(seq: int) -> None:
+        begun = other.seqlock.read_begin()
+        assert c.peer is not c
+        with other.seqlock:
+            pass
+        assert other.seqlock.read_retry(begun)
+
+    both(m, _reads_twice(c, again), _second(c))
 
 
 @clean
