@@ -13,9 +13,11 @@ The parts:
 
 =============  =====================================================================================
 `layers`       what a name, an inode and a superblock stand for; looking at the two trees
-`copy_up`      from the lower tree into the upper one
+`inodes`       one for each file
+`copying`      copy-up: from the lower tree into the upper one
 `attributes`   stat, chmod, permissions, extended attributes
 `names`        lookup, create, remove, rename
+`upper`        what these do to the upper tree
 `mounting`     where the two trees come from
 this file      ``d_real``, listing, the superblock
 =============  =====================================================================================
@@ -47,7 +49,8 @@ from vfsim.filesystems.overfs.attributes import (
     OverTrustedXattrs,
     OverUserXattrs,
 )
-from vfsim.filesystems.overfs.copy_up import copy_up
+from vfsim.filesystems.overfs.copying import copy_up
+from vfsim.filesystems.overfs.inodes import over_inode
 from vfsim.filesystems.overfs.layers import (
     OverEntry,
     OverInode,
@@ -59,7 +62,7 @@ from vfsim.filesystems.overfs.layers import (
     open_real,
 )
 from vfsim.filesystems.overfs.mounting import Tree, changes_by_itself, open_layers
-from vfsim.filesystems.overfs.names import OverDirectory, over_inode
+from vfsim.filesystems.overfs.names import OverDirectory
 from vfsim.filesystems.ramfs import RamFS
 from vfsim.fs.acl_xattr import PosixAclAccessHandler, PosixAclDefaultHandler
 from vfsim.fs.dcache import (

@@ -13,7 +13,7 @@ from __future__ import annotations
 from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISSOCK
 from typing import TYPE_CHECKING, Any
 
-from vfsim.filesystems.overfs.copy_up import copy_up, get_link
+from vfsim.filesystems.overfs.copying import copy_up, get_link
 from vfsim.filesystems.overfs.layers import (
     PRIVATE,
     Acting,

@@ -30,7 +30,7 @@ import attrs
 
 from vfsim.fs.attr import KStat, vfs_getattr
 from vfsim.fs.cred import Cred, override_creds, revert_creds
-from vfsim.fs.dcache import Dentry, d_inode, dput
+from vfsim.fs.dcache import Dentry, dput
 from vfsim.fs.file import O_DIRECTORY, O_NOATIME, File, fput, get_empty_filp, vfs_open
 from vfsim.fs.inode import Inode, set_nlink
 from vfsim.fs.lookup import lookup_one_len_unlocked
@@ -312,32 +312,3 @@ def stat_real(dentry: Dentry) -> KStat:
     """Sleeps.  The attributes of what is beneath."""
     with as_mounter(dentry):
         return vfs_getattr(real_path(dentry))
-
-
-__all__ = [
-    "OPAQUE",
-    "PRIVATE",
-    "Acting",
-    "Names",
-    "OverEntry",
-    "OverInfo",
-    "OverInode",
-    "Writing",
-    "as_mounter",
-    "copy_attributes",
-    "d_inode",
-    "entry_of",
-    "find",
-    "info_of",
-    "is_opaque",
-    "is_whiteout",
-    "lies_below",
-    "list_merged",
-    "list_real",
-    "open_real",
-    "real_inode",
-    "real_path",
-    "set_opaque",
-    "stat_real",
-    "upper_of",
-]

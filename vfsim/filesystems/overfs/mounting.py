@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import TYPE_CHECKING, Any
 
-from vfsim.filesystems.overfs.copy_up import make_real
+from vfsim.filesystems.overfs.copying import make_real
 from vfsim.filesystems.overfs.layers import OverInfo, find, open_real
 from vfsim.fs.cred import current_cred
 from vfsim.fs.dcache import (

@@ -23,6 +23,7 @@ import os
 from stat import S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING
 
+from vfsim.filesystems.overfs.inodes import set_upper
 from vfsim.filesystems.overfs.layers import (
     PRIVATE,
     OverInfo,
@@ -59,7 +60,6 @@ from vfsim.fs.directory import (
     vfs_unlink,
 )
 from vfsim.fs.file import fput
-from vfsim.fs.icache import insert_inode_hash
 from vfsim.fs.inode import I_MUTEX_PARENT
 from vfsim.fs.lookup import lookup_one_len
 from vfsim.fs.mount import Path
@@ -68,7 +68,7 @@ from vfsim.fs.xattr import vfs_getxattr, vfs_listxattr, vfs_setxattr
 from vfsim.sim.errors import EIO
 
 if TYPE_CHECKING:
-    from vfsim.fs.inode import Inode
+    pass
 
 CHUNK = 1 << 16
 
@@ -155,15 +155,6 @@ def _publish(dentry: Dentry, upper: Dentry) -> None:
     assert isinstance(inode, OverInode)
     set_upper(inode, d_inode(upper))
     entry_of(dentry).upper = upper
-
-
-def set_upper(inode: OverInode, upper: Inode) -> None:
-    """Never sleeps.  An inode has one in the upper tree, by which others find it: a hard link is
-    one inode here, too.  Source: ``ovl_inode_update``.
-    """
-    inode.upper = upper
-    if not S_ISDIR(upper.i_mode):
-        insert_inode_hash(inode, upper.i_ino)
 
 
 # -- in the work directory, whose lock is held -----------------------------------------------------
