@@ -90,6 +90,8 @@ def is_merged(dentry: Dentry) -> bool:
 class OverAttributes(InodeOperations):
     """What all types of files have in common."""
 
+    filesystem = "overfs"
+
     def getattr(self, mnt: Mount, dentry: Dentry) -> KStat:
         """Sleeps.  Those of what is beneath, on a device of its own; a directory has a number of
         its own, too, and one link if it is merged, for who would count?
@@ -220,6 +222,8 @@ def set_upper_xattr(dentry: Dentry, name: str, value: bytes | None, flags: int) 
 class OverXattrs(XattrHandler):
     """Attributes of what is beneath."""
 
+    filesystem = "overfs"
+
     def get(self, dentry: Dentry, inode: Inode, name: str) -> bytes:
         """Sleeps.  From there.  Raises ENODATA."""
         with as_mounter(dentry):
@@ -254,6 +258,7 @@ class OverSecurityXattrs(OverXattrs):
 class OverPrivateXattrs(XattrHandler):
     """``trusted.overlay.``: nobody's business."""
 
+    filesystem = "overfs"
     prefix = PRIVATE
 
     def get(self, dentry: Dentry, inode: Inode, name: str) -> bytes:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import os
 from stat import S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
-from typing import TYPE_CHECKING
 
 from vfsim.filesystems.overfs.inodes import set_upper
 from vfsim.filesystems.overfs.layers import (
@@ -66,9 +65,6 @@ from vfsim.fs.mount import Path
 from vfsim.fs.read_write import kernel_write, vfs_read
 from vfsim.fs.xattr import vfs_getxattr, vfs_listxattr, vfs_setxattr
 from vfsim.sim.errors import EIO
-
-if TYPE_CHECKING:
-    pass
 
 CHUNK = 1 << 16
 
