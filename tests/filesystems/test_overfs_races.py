@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.filesystems.overfs_world import TREE, errno_of, look, world
+from vfsim.explore.explore import search
 from vfsim.filesystems.overfs import OverFS, OverNames, copying, names
 from vfsim.filesystems.overfs.attributes import OverAttributes
 from vfsim.filesystems.overfs.layers import entry_of, upper_of
@@ -24,6 +25,10 @@ from vfsim.fs.read_write import vfs_write
 from vfsim.fs.syscalls import Sys
 from vfsim.sim.errors import KernelBug, Violation
 from vfsim.sim.scheduler import msleep
+from vfsim.testing.check import Subject
+from vfsim.testing.scenario import ScenarioProgram
+from vfsim.testing.scenarios import library
+from vfsim.testing.scenarios.base import LibraryScenario
 
 # -- many schedules --------------------------------------------------------------------------------
 
@@ -134,6 +139,58 @@ def test_copies_against_everything(actors: tuple[Callable[[Sys], Any], ...], see
         assert begins in (b"lower", b"UPPER")
     for name in ("f", "empty", "l"):
         assert tree[name] == TREE[name]
+
+
+# -- the scenario library, with all that is there before in the lower tree -------------------------
+
+ABLE = Subject("overfs", OverFS).probe().has
+
+
+def sunk(scenario: type[LibraryScenario]) -> ScenarioProgram:
+    """A scenario that begins with a full lower tree and an empty upper one."""
+    tree: dict[str, Any] = {}
+    for what, path, content in scenario.before:
+        *above, name = path.strip("/").split("/")
+        at = tree
+        for directory in above:
+            at = at[directory]
+        at[name] = {} if what == "dir" else content
+    filesystem = type("Sunk", (OverFS,), {"sample": tree})
+    empty = type(scenario.__name__, (scenario,), {"before": ()})
+    return ScenarioProgram(empty, filesystem, mount_options="sample", target="overfs")
+
+
+def sinkable() -> list[type[LibraryScenario]]:
+    """The scenarios that have something to sink; hard links of the lower tree are none here."""
+    return [
+        scenario
+        for scenario in library()
+        if issubclass(scenario, LibraryScenario)
+        and scenario.before
+        and frozenset(scenario.needs.split()) <= ABLE
+        and all(what != "link" for what, _, _ in scenario.before)
+    ]
+
+
+def failures(scenario: type[LibraryScenario], schedules: int) -> list[str]:
+    """What many schedules find: the oracle is what one call after the other gives on the same
+    trees.
+    """
+    found = search(sunk(scenario), schedules=schedules, strategy="pos", seed=0, races=True)
+    return [str(failure.violation) for failure in found.failures]
+
+
+@pytest.mark.parametrize("scenario", sinkable()[::24], ids=lambda scenario: scenario.__name__)
+def test_sunk_scenarios(scenario: type[LibraryScenario]) -> None:
+    """Copy-up and whiteouts do not show: every outcome is that of some order of whole calls."""
+    assert failures(scenario, 3) == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("scenario", sinkable(), ids=lambda scenario: scenario.__name__)
+def test_all_sunk_scenarios(scenario: type[LibraryScenario]) -> None:
+    """The same of the whole library, in many schedules."""
+    assert failures(scenario, 100) == []
 
 
 # -- mutants ---------------------------------------------------------------------------------------
