@@ -19,11 +19,13 @@ Reading (`vfs_getattr`) takes no lock: the values need not belong together.
 
 from __future__ import annotations
 
+import os
 from stat import S_ISDIR, S_ISGID, S_ISREG, S_ISUID, S_IXGRP
 from typing import TYPE_CHECKING
 
 import attrs
 
+from vfsim.fs.dentry import DCACHE_OP_REAL, d_inode, d_real, d_real_inode
 from vfsim.fs.inode import (
     I_DIRTY_SYNC,
     I_DIRTY_TIME,
@@ -438,11 +440,12 @@ def vfs_truncate(path: Path, length: int) -> None:
         inode_permission(inode, MAY_WRITE)
         if inode.i_flags & S_APPEND:
             raise EPERM()
-        get_write_access(inode)
+        real = d_inode(d_real(path.dentry, None, os.O_WRONLY))  # as if it were opened
+        get_write_access(real)
         try:
             do_truncate(path.dentry, length)
         finally:
-            put_write_access(inode)
+            put_write_access(real)
     finally:
         mnt_drop_write(path.mnt)
 
@@ -573,6 +576,16 @@ def atime_needs_update(mnt: Mount, inode: Inode) -> bool:
     return now != inode.i_atime and bool(strict or relatime_need_update(inode, now))
 
 
+def update_ovl_inode_times(dentry: Dentry, inode: Inode) -> None:
+    """Never sleeps.  The inode of a stacking filesystem learns when its file was written to.
+
+    Source: ``update_ovl_inode_times``.
+    """
+    real = d_real_inode(dentry)
+    if real is not None and real is not inode:
+        inode.i_mtime, inode.i_ctime = real.i_mtime, real.i_ctime
+
+
 def touch_atime(mnt: Mount, dentry: Dentry) -> None:
     """Sleeps.  Somebody read it: move the access time, if that is due (`atime_needs_update`).
 
@@ -582,6 +595,8 @@ def touch_atime(mnt: Mount, dentry: Dentry) -> None:
     """
     inode = dentry.d_inode
     assert inode is not None
+    if dentry.d_flags & DCACHE_OP_REAL:
+        update_ovl_inode_times(dentry, inode)
     if not atime_needs_update(mnt, inode):
         return
     sb = inode.i_sb
@@ -619,10 +634,12 @@ def file_remove_privs(file: File) -> None:
     A file that has neither is marked (S_NOSEC), where the filesystem allows it, and not asked
     about again.  The caller holds ``i_rwsem`` exclusive.  Source: ``file_remove_privs``.
     """
+    from vfsim.fs.file import file_dentry
+
     inode = file.f_inode
     if inode.i_flags & S_NOSEC:
         return
-    dentry = file.f_path.dentry
+    dentry = file_dentry(file)
     kill = dentry_needs_remove_privs(dentry)
     if kill:
         notify_change(dentry, IAttr(kill | ATTR_FORCE))

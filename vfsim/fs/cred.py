@@ -148,6 +148,27 @@ def current_cred() -> Cred:
     return ROOT_CRED if process is None else process.cred
 
 
+def override_creds(new: Cred) -> Cred:
+    """Never sleeps.  Let the running task act with other credentials, and return those that it had,
+    for `revert_creds`.  A kernel thread has root's anyway, and keeps them.
+
+    Source: ``override_creds``.
+    """
+    process = K.cur.process
+    if process is None:
+        return ROOT_CRED
+    old: Cred = process.cred
+    process.cred = new
+    return old
+
+
+def revert_creds(old: Cred) -> None:
+    """Never sleeps.  Undo `override_creds`, whose result this is."""
+    process = K.cur.process
+    if process is not None:
+        process.cred = old
+
+
 def capable(cap: str) -> bool:
     """Never sleeps.  Whether the running task has that capability."""
     process = K.cur.process

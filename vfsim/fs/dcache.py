@@ -85,6 +85,8 @@ from vfsim.fs.dentry import (
     d_is_reg,
     d_is_symlink,
     d_mountpoint,
+    d_real,
+    d_real_inode,
     d_rehash_locked,
     d_set_d_op,
     d_unhashed,
@@ -265,6 +267,15 @@ def d_find_alias(inode: Inode) -> Dentry | None:
     return None
 
 
+def d_find_any_alias(inode: Inode) -> Dentry | None:
+    """Never sleeps.  As `d_find_alias`, also one that lookups do not find any more.
+
+    Source: ``d_find_any_alias``.
+    """
+    with inode.i_lock:
+        return _any_alias(inode) if inode.i_dentry else None
+
+
 def d_make_root(inode: Inode) -> Dentry:
     """Sleeps.  The root dentry of a filesystem being mounted.  Consumes the reference on ``inode``,
     also if it fails.
@@ -347,6 +358,7 @@ __all__ = [
     "d_drop_locked",
     "d_exchange",
     "d_find_alias",
+    "d_find_any_alias",
     "d_genocide",
     "d_in_lookup",
     "d_inode",
@@ -365,6 +377,8 @@ __all__ = [
     "d_mountpoint",
     "d_move",
     "d_prune_aliases",
+    "d_real",
+    "d_real_inode",
     "d_rehash",
     "d_set_d_op",
     "d_splice_alias",

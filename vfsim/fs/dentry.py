@@ -373,6 +373,14 @@ def d_real(dentry: Dentry, inode: Inode | None, open_flags: int) -> Dentry:
     return dentry
 
 
+def d_real_inode(dentry: Dentry) -> Inode | None:
+    """Never sleeps.  The inode that reads and writes by this name use, or None: negative.
+
+    Source: ``d_real_inode``.
+    """
+    return d_real(dentry, None, 0).d_inode
+
+
 # -- the hash --------------------------------------------------------------------------------------
 
 

@@ -31,6 +31,7 @@ from vfsim.fs.dcache import (
     d_exchange,
     d_is_dir,
     d_move,
+    d_real_inode,
     dget,
     dont_mount,
     dput,
@@ -366,7 +367,7 @@ def vfs_rename(
     """
     source = old_dentry.d_inode
     target = new_dentry.d_inode
-    if source is target:
+    if d_real_inode(old_dentry) is d_real_inode(new_dentry):
         return
     is_dir = d_is_dir(old_dentry)
     exchange = bool(flags & RENAME_EXCHANGE)

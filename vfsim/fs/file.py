@@ -172,6 +172,13 @@ share(File, "f_pos", guarded_by("_f_pos_lock"))
 share(File, "f_flags", guarded_by("_f_lock", lockless=True))
 
 
+def file_dentry(file: File) -> Dentry:
+    """Never sleeps.  The name of the inode that reads and writes use: on a stacking filesystem one
+    of the filesystem beneath.  Source: ``file_dentry``.
+    """
+    return d_real(file.f_path.dentry, file.f_inode, 0)
+
+
 def get_empty_filp(flags: int) -> File:
     """Sleeps.  A file that belongs to nobody, opened with the caller's credentials.
 

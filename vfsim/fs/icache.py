@@ -172,12 +172,15 @@ def hash_add(cache: InodeCache, inode: Inode, hashval: int) -> None:
     inode.i_hash = hashval
 
 
-def insert_inode_hash(inode: Inode) -> None:
-    """Never sleeps.  Make an inode findable by its number.  Source: ``insert_inode_hash``."""
+def insert_inode_hash(inode: Inode, hashval: int | None = None) -> None:
+    """Never sleeps.  Make an inode findable by its number or, for ``iget5_locked``, by something
+    else.  Source: ``insert_inode_hash``, ``__insert_inode_hash``.
+    """
     cache = icache()
     with cache.inode_hash_lock, inode.i_lock:
-        must_be_the_only_one(cache, inode)
-        hash_add(cache, inode, inode.i_ino)
+        if hashval is None:
+            must_be_the_only_one(cache, inode)
+        hash_add(cache, inode, inode.i_ino if hashval is None else hashval)
 
 
 def must_be_the_only_one(cache: InodeCache, inode: Inode) -> None:

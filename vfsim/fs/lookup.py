@@ -10,7 +10,8 @@ function          directory's ``i_rwsem``  used by
 `lookup_slow`     taken shared here        every path component that the dcache does not know
 `lookup_hash`     held exclusive           the last name of create, unlink, rename: the answer must
                                            not change
-`lookup_one_len`  held exclusive           filesystems that look up one of their own names
+`lookup_one_len`  held exclusive           filesystems that look up one of their own names, or of a
+                                           filesystem below; ``lookup_one_len_unlocked``: not held
 ================  =======================  =========================================================
 
 Lookups of *different* names in one directory run in parallel, under the shared lock.  Two of the
@@ -187,8 +188,26 @@ def lookup_one_len(name: str, parent: Dentry) -> Dentry:
 
     Source: ``lookup_one_len``.
     """
+    _may_look(name, parent)
+    return lookup_hash(parent, name, 0)
+
+
+def lookup_one_len_unlocked(name: str, parent: Dentry) -> Dentry:
+    """Sleeps.  As `lookup_one_len`, for a caller that does not hold the directory's lock.
+
+    Raises:
+        OSError: as `lookup_one_len`.
+
+    Takes ``i_rwsem`` shared, if the dcache does not know the name.  Source:
+    ``lookup_one_len_unlocked``.
+    """
+    _may_look(name, parent)
+    dentry = lookup_fast(parent, name, 0)
+    return lookup_slow(parent, name, 0) if dentry is None else dentry
+
+
+def _may_look(name: str, parent: Dentry) -> None:
     if name in ("", ".", "..") or "/" in name:
         raise EACCES()
     assert parent.d_inode is not None
     inode_permission(parent.d_inode, MAY_EXEC)
-    return lookup_hash(parent, name, 0)

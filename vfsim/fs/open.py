@@ -273,11 +273,13 @@ class _Opening:
         if not truncate:
             return
         file = self.file
-        get_write_access(file.f_inode)
+        inode = file.f_path.dentry.d_inode
+        assert inode is not None
+        get_write_access(inode)
         try:
             do_truncate(file.f_path.dentry, 0, ATTR_MTIME | ATTR_CTIME | ATTR_OPEN, file)
         finally:
-            put_write_access(file.f_inode)
+            put_write_access(inode)
 
     # -- under the directory's lock --------------------------------------------------------------
 

@@ -120,23 +120,33 @@ def vfs_write(file: File, data: bytes, pos: int) -> tuple[int, int]:
     if len(data) > MAX_RW_COUNT:
         data = data[:MAX_RW_COUNT]
     inode = file.f_inode
-    regular = S_ISREG(inode.i_mode)
-    if regular:
-        sb_start_write(inode.i_sb)
+    if not S_ISREG(inode.i_mode):
+        return kernel_write(file, data, pos)
+    sb_start_write(inode.i_sb)
     try:
-        op = file.f_op
-        if type(op).write is not _NO_WRITE:
-            fault_in()
-            written = op.write(file, data, pos)
-            end = inode.i_size if written and file.f_flags & os.O_APPEND else pos + written
-        else:
-            iocb = Kiocb(file, pos, iocb_flags(file))
-            written = op.write_iter(iocb, data)
-            end = iocb.ki_pos
+        return kernel_write(file, data, pos)
     finally:
-        if regular:
-            sb_end_write(inode.i_sb)
-    return written, end
+        sb_end_write(inode.i_sb)
+
+
+def kernel_write(file: File, data: bytes, pos: int) -> tuple[int, int]:
+    """Sleeps.  As `vfs_write`, of a file that is open for writing, for a caller that has the write
+    level of its superblock already.
+
+    Raises:
+        OSError: what the filesystem says.
+
+    Source: ``__kernel_write``.
+    """
+    op = file.f_op
+    if type(op).write is not _NO_WRITE:
+        fault_in()
+        written = op.write(file, data, pos)
+        at_end = written and file.f_flags & os.O_APPEND
+        return written, file.f_inode.i_size if at_end else pos + written
+    iocb = Kiocb(file, pos, iocb_flags(file))
+    written = op.write_iter(iocb, data)
+    return written, iocb.ki_pos
 
 
 def vfs_fsync_range(

@@ -35,7 +35,7 @@ from vfsim.fs.attr import (
     vfs_getattr,
     vfs_truncate,
 )
-from vfsim.fs.dcache import d_unlinked, dput
+from vfsim.fs.dcache import d_inode, d_unlinked, dput
 from vfsim.fs.fdtable import fdget, fdget_pos, fdget_raw, fdput, fdput_pos, filp_close
 from vfsim.fs.fiemap import FIEMAP_MAX_OFFSET, FiemapExtentInfo, do_fiemap
 from vfsim.fs.file import FMODE_PATH, FMODE_PREAD, FMODE_PWRITE, FMODE_WRITE, O_NOATIME
@@ -471,7 +471,7 @@ class Sys:
             raise EINVAL()
         file, how = fdget(fd)
         try:
-            inode = file.f_inode
+            inode = d_inode(file.f_path.dentry)
             if not S_ISREG(inode.i_mode) or not file.f_mode & FMODE_WRITE:
                 raise EINVAL()
             if inode.i_flags & S_APPEND:

@@ -44,6 +44,9 @@ CORPUS = "corpus:"
 SIZE = 256
 """Cases in one world."""
 
+AT_ONCE = 64
+"""Cases that share what one run may take at most: a stacking filesystem takes twice the points."""
+
 MOST = 3
 """Troubles in one area after which the rest of it is left."""
 
@@ -69,7 +72,8 @@ class CorpusProgram:
 
     def world(self, trace: Trace | None, max_steps: int) -> _CorpusWorld:
         """A kernel with nothing on it."""
-        return _CorpusWorld(Kernel(trace=trace, max_steps=max_steps), self)
+        shares = -(-len(self.cases) // AT_ONCE)
+        return _CorpusWorld(Kernel(trace=trace, max_steps=max_steps * shares), self)
 
 
 class _CorpusWorld:
