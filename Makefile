@@ -21,7 +21,7 @@ demo: $(STAMP)
 	$(BIN)/python -m examples.demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --vfsim-coverage test
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -360,8 +360,8 @@ def d_real(dentry: Dentry, inode: Inode | None, open_flags: int) -> Dentry:
 
     Args:
         inode: the one wanted, or None: the topmost.
-        open_flags: O_* bits of an open, before which the filesystem may copy the file up; 0: it
-            must not sleep.
+        open_flags: O_* bits of an open, before which the filesystem may copy the file up; with 0
+            it never sleeps.
 
     Raises:
         OSError: what the filesystem's ``d_real`` says.
