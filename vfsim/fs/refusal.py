@@ -55,7 +55,7 @@ class Refusal:
     def __attrs_post_init__(self) -> None:
         from vfsim.fs.syscalls import Sys
 
-        known = [name for name in vars(Sys) if not name.startswith("_")]
+        known = [n for n in dir(Sys) if n[0] != "_" and callable(getattr(Sys, n))]
         for name in self.calls:
             if name not in known:
                 close = difflib.get_close_matches(name, known, 1)

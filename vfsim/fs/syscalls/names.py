@@ -1,0 +1,134 @@
+"""System calls on names: what makes, moves, reads and removes them."""
+
+from __future__ import annotations
+
+import os
+from stat import S_IFIFO, S_ISLNK
+from typing import TYPE_CHECKING
+
+from vfsim.fs import directory
+from vfsim.fs.attr import touch_atime
+from vfsim.fs.fdtable import fdget_raw, fdput, filp_close
+from vfsim.fs.mount import Path
+from vfsim.fs.open import do_filp_open
+from vfsim.fs.operations import InodeOperations
+from vfsim.fs.read_write import getdents
+from vfsim.fs.syscalls.entry import Part, syscall
+from vfsim.sim.errors import EINVAL
+
+if TYPE_CHECKING:
+    pass
+
+AT_SYMLINK_FOLLOW = 0x400
+
+
+class NameCalls(Part):
+    """What changes directories and reads them."""
+
+    __slots__ = ()
+
+    @syscall
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        """Sleeps.  Make a directory.  Raises EEXIST, ENOENT, EACCES, EMLINK, EROFS ..."""
+        directory.do_mkdir(path, mode)
+
+    @syscall
+    def rmdir(self, path: str) -> None:
+        """Sleeps.  Remove an empty directory.  Raises ENOTEMPTY, EBUSY, EINVAL, ENOTDIR ..."""
+        directory.do_rmdir(path)
+
+    @syscall
+    def unlink(self, path: str) -> None:
+        """Sleeps.  Remove a name that is no directory.
+
+        Raises ENOENT, EISDIR, EACCES, EPERM, EBUSY ...
+        """
+        directory.do_unlink(path)
+
+    @syscall
+    def rename(self, old: str, new: str) -> None:
+        """Sleeps.  Move a name, replacing what is there.  As `vfsim.fs.directory.do_rename`."""
+        directory.do_rename(old, new)
+
+    @syscall
+    def renameat2(self, old: str, new: str, flags: int) -> None:
+        """Sleeps.  As `rename`, with RENAME_NOREPLACE, RENAME_EXCHANGE or RENAME_WHITEOUT."""
+        directory.do_rename(old, new, flags)
+
+    @syscall
+    def link(self, old: str, new: str, flags: int = 0) -> None:
+        """Sleeps.  Another name for a file; of a link itself unless AT_SYMLINK_FOLLOW.
+
+        Raises EXDEV, EPERM ...
+        """
+        if flags & ~AT_SYMLINK_FOLLOW:
+            raise EINVAL()
+        directory.do_link(old, new, bool(flags))
+
+    @syscall
+    def flink(self, fd: int, new: str) -> None:
+        """Sleeps.  A name for an open file, which may have none (Linux: ``linkat`` with
+        AT_EMPTY_PATH).
+
+        Raises:
+            OSError: EBADF, ENOENT without CAP_DAC_READ_SEARCH, EXDEV, EPERM ...
+        """
+        file, how = fdget_raw(fd)
+        try:
+            directory.do_link_file(file.f_path, new)
+        finally:
+            fdput(file, how)
+
+    @syscall
+    def symlink(self, target: str, path: str) -> None:
+        """Sleeps.  Make a symbolic link at ``path``.
+
+        Raises EEXIST, ENOENT (also for an empty target) ...
+        """
+        directory.do_symlink(target, path)
+
+    @syscall
+    def readlink(self, path: str) -> str:
+        """Sleeps.  Where a symbolic link points.  Raises EINVAL for anything else."""
+        return self._at(path, 0, _readlink)
+
+    @syscall
+    def mknod(self, path: str, mode: int, dev: int = 0) -> None:
+        """Sleeps.  Make a file, device, FIFO or socket of the type in ``mode``.
+
+        Raises EPERM, EINVAL, EEXIST ...
+        """
+        directory.do_mknod(path, mode, dev)
+
+    @syscall
+    def mkfifo(self, path: str, mode: int = 0o666) -> None:
+        """Sleeps.  Make a FIFO, which can be named and removed, but not opened."""
+        directory.do_mknod(path, S_IFIFO | mode & 0o7777, 0)
+
+    @syscall
+    def listdir(self, path: str = ".") -> list[str]:
+        """Sleeps.  The names in a directory, in the filesystem's order, without ``.`` and ``..``.
+
+        Not a system call of its own: open, getdents and close, as a library does it.
+        """
+        file = do_filp_open(path, os.O_RDONLY | os.O_DIRECTORY)
+        names: list[str] = []
+        try:
+            while entries := getdents(file, 32768):
+                names += [name for name, _, _ in entries]
+        finally:
+            filp_close(file)
+        return [name for name in names if name not in (".", "..")]
+
+
+def _readlink(path: Path) -> str:
+    inode = path.dentry.d_inode
+    assert inode is not None
+    op = inode.i_op
+    if type(op).readlink is not InodeOperations.readlink:
+        touch_atime(path.mnt, path.dentry)
+        return op.readlink(path.dentry)
+    if not S_ISLNK(inode.i_mode):
+        raise EINVAL()
+    touch_atime(path.mnt, path.dentry)
+    return inode.i_link if inode.i_link is not None else op.get_link(path.dentry, inode)
