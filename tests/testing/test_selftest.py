@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vfsim.checks import tables
 from vfsim.checks.contract import TABLES, methods_of
 from vfsim.checks.rules import RULES
-from vfsim.filesystems.ramfs import RamFS
+from vfsim.filesystems.libfs import SimpleFileInodeOperations
+from vfsim.filesystems.overfs import OverFS
+from vfsim.filesystems.ramfs import RamDirectory, RamFS
+from vfsim.fs.super import SuperBlock
+from vfsim.fs.syscalls import Sys
 from vfsim.sim.errors import Violation
 from vfsim.testing.selftest import programs
 from vfsim.testing.selftest import run as selftest
@@ -100,6 +105,31 @@ def test_both_sides_of_a_lock() -> None:
                         assert sides[cell.rule] == {"caller", "filesystem"}, cell.rule
 
 
+class ToldDirectory(RamDirectory, SimpleFileInodeOperations):
+    """One that is asked for its attributes."""
+
+
+class ToldFS(RamFS):
+    """ramfs with such directories."""
+
+    directory = ToldDirectory()
+
+
+class Stacked(OverFS):
+    """Such a tree over a full one."""
+
+    private_upper = ToldFS()
+
+    def fill_super(self, sb: SuperBlock, data: Any) -> None:
+        super().fill_super(sb, "sample")
+
+
+def copy_up(sys: Sys) -> None:
+    """Change what is only in the lower tree."""
+    sys.chmod("/README", 0o600)
+    sys.stat("/")
+
+
 def test_locks_that_are_not_promised_come_and_go() -> None:
     """The kernel calls these methods both with the lock and without."""
     tables.reset()
@@ -111,10 +141,12 @@ def test_locks_that_are_not_promised_come_and_go() -> None:
     assert play(Ground, programs.dirty_a_page) == [] and play(RamFS, programs.write) == []
     slow = mutated(Ground, {"inode_operations.lookup": sleeping()}, {})
     assert play(slow, programs.two_lookups) == []
+    assert play(Stacked, copy_up) == []
     checked = tables.record()["checked"]
     tables.reset()
     for cell in (
         "inode_operations.permission.i_mutex(inode)",
+        "inode_operations.getattr.i_mutex(inode)",
         "inode_operations.update_time.i_mutex(inode)",
         "inode_operations.get_acl.i_mutex(inode)",
         "xattr_handler.get.i_mutex(inode)",
