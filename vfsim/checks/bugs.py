@@ -8,11 +8,13 @@ out: a filesystem that puts a reference twice, not `iput`.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vfsim.checks.blame import KERNEL, Culprit, blame, short
 from vfsim.checks.lifetime import overput
+from vfsim.checks.lockdep import followed
 from vfsim.checks.rules import RULES
 from vfsim.sim.errors import Violation
 from vfsim.sim.state import K
@@ -55,13 +57,14 @@ def warn(rule: str, summary: str, *details: str, kind: str = "soft", blamed: str
     """
     culprit = _caller()
     owner = blamed or culprit.owner
-    K.machine.violation(Violation(rule, kind, owner, culprit.where, summary, K.cur.name, details))
+    violation = Violation(rule, kind, owner, culprit.where, summary, K.cur.name, details)
+    K.machine.violation(followed(K.machine, violation))
 
 
 def warn_of(rule: str, fn: Callable[..., Any], summary: str) -> None:
     """Never sleeps.  Record that ``fn``, which was called and has returned, broke rule ``rule``."""
-    code = fn.__code__
     name = fn.__qualname__.replace("<locals>.", "")
+    code = inspect.unwrap(fn).__code__
     where = f"{short(code.co_filename)}:{code.co_firstlineno}"
     kernel = f"{fn.__module__}.".startswith(("vfsim.fs.", "vfsim.mm.", "vfsim.block."))
     blamed = KERNEL if kernel else f"filesystem {name}"
