@@ -89,7 +89,7 @@ def enter_wrong(site: Site, t: Task, args: Args) -> None:
     given = named(site, args)
     for clause in sorted(site.method.entry, key=_says_little):
         problem = broken(clause, t, given)
-        if problem:
+        if problem and not _its_own_affair(clause, t, given):
             culprit = blame(t, sys._getframe(1).f_back)
             if culprit.owner == KERNEL and clause.kind is Kind.SLEEPABLE:
                 lockdep = getattr(t.machine.judge, "lockdep", None)
@@ -103,6 +103,24 @@ def enter_wrong(site: Site, t: Task, args: Args) -> None:
                 *state_of(clause, given),
                 about_locks=clause.path is not None,
             )
+
+
+def _its_own_affair(clause: Clause, t: Task, args: Mapping[str, Any]) -> bool:
+    """Whether a method calls the one that it overrides, or another of the same object, with a lock
+    that it took itself: what the contract says of its caller it can see to.
+    """
+    outer = innermost(t)
+    if outer is None or clause.kind not in (Kind.NOT_HELD, Kind.NOT_EXCLUSIVE):
+        return False
+    caller = _arguments_of(outer)
+    if caller is None or caller["self"] is not args["self"] or clause.path is None:
+        return False
+    link = t.held
+    while link is not None and not link[0].is_pin:
+        if _is_at(clause.path, link[0], args):
+            return True
+        link = link[1]
+    return False
 
 
 def _says_little(clause: Clause) -> bool:
