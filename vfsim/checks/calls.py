@@ -21,7 +21,7 @@ import errno
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vfsim.checks.blame import KERNEL, Culprit, blame, innermost
+from vfsim.checks.blame import Culprit, blame, innermost
 from vfsim.checks.history import taken
 from vfsim.checks.lifetime import is_freed, ledger
 from vfsim.checks.lockdep import followed
@@ -91,7 +91,7 @@ def enter_wrong(site: Site, t: Task, args: Args) -> None:
         problem = broken(clause, t, given)
         if problem and not _its_own_affair(clause, t, given):
             culprit = blame(t, sys._getframe(1).f_back)
-            if culprit.owner == KERNEL and clause.kind is Kind.SLEEPABLE:
+            if clause.kind is Kind.SLEEPABLE:
                 lockdep = getattr(t.machine.judge, "lockdep", None)
                 culprit = (lockdep and lockdep.forbidder(t)) or culprit
             report(
@@ -101,7 +101,7 @@ def enter_wrong(site: Site, t: Task, args: Args) -> None:
                 culprit,
                 f"{site.title}() was called {problem}",
                 *state_of(clause, given),
-                about_locks=clause.path is not None,
+                about_locks=clause.path is not None or clause.kind is Kind.SLEEPABLE,
             )
 
 

@@ -497,4 +497,4 @@ def report_leak(obj: Any, what: str, rule: str = "", blamed: str = "") -> None:
         f"{what} is still in use: a reference was never put",
         "" if K.cur is NOBODY else K.cur.name, tuple(ledger_of(machine, obj)),
     )  # fmt: skip
-    machine.violation(violation)
+    machine.violation(followed(machine, violation))

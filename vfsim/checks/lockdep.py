@@ -358,13 +358,13 @@ class Lockdep:
 
 
 def followed(machine: Machine, violation: Violation) -> Violation:
-    """Never sleeps.  What goes wrong with locks in the kernel after a filesystem broke a
-    rule is that filesystem's doing.
+    """Never sleeps.  What goes wrong with locks in the kernel, or is left over in the end, after a
+    filesystem broke a rule is that filesystem's doing.
     """
     if violation.blamed != KERNEL:
         return violation
     for earlier in machine.violations:
-        if earlier.blamed != KERNEL and earlier.kind == "soft":
+        if earlier.blamed != KERNEL and earlier.kind in ("soft", "oops"):
             lines = (*violation.details, f"this follows from: {earlier.summary} [{earlier.rule}]")
             return attrs.evolve(violation, blamed=earlier.blamed, details=lines)
     return violation

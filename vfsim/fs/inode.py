@@ -41,9 +41,11 @@ from collections.abc import Callable
 from stat import S_ISDIR, S_ISGID
 from typing import TYPE_CHECKING, Annotated, Any
 
+from vfsim.checks.blame import innermost
 from vfsim.checks.bugs import bug, warn
 from vfsim.checks.instances import ascending, order_by
 from vfsim.checks.lifetime import note_ref
+from vfsim.checks.obligations import owe, settle
 from vfsim.fs.acl_cache import ACL_NOT_CACHED
 from vfsim.fs.icache import (
     I_CLEAR,
@@ -121,6 +123,8 @@ I_MUTEX_CHILD = 2
 I_MUTEX_XATTR = 3
 I_MUTEX_NONDIR2 = 4
 I_MUTEX_PARENT2 = 5
+
+_NEW = "inode.new"  # the rule: who makes an inode new unlocks it
 
 _EMPTY_IOPS = InodeOperations()
 _EMPTY_FOPS = FileOperations()
@@ -550,6 +554,9 @@ def _insert_new(cache: InodeCache, inode: Inode, hashval: int) -> None:
         inode.i_state |= I_NEW
         inode.i_state_owner = K.cur
         hash_add(cache, inode, hashval)
+    site = innermost(K.cur)
+    if site is not None:
+        owe(("unlock_new_inode", inode), f"unlock inode {inode.i_ino}, which is new", _NEW, site)
 
 
 def insert_new_locked(cache: InodeCache, inode: Inode) -> None:
@@ -588,9 +595,10 @@ def unlock_new_inode(inode: Inode) -> None:
     """
     if S_ISDIR(inode.i_mode):
         lockdep_annotate_inode_mutex_key(inode)
+    settle(("unlock_new_inode", inode))
     with inode.i_lock:
         if not inode.i_state & I_NEW:
-            warn("inode.new", f"unlock_new_inode() of {inode!r}, which is not new")
+            warn(_NEW, f"unlock_new_inode() of {inode!r}, which is not new")
         inode.i_state &= ~I_NEW
         wake_up_inode(inode)
 
@@ -673,7 +681,9 @@ def _iput_final(inode: Inode) -> None:
     """
     sb = inode.i_sb
     if inode.i_state & I_NEW:
-        warn("inode.new", f"the last reference of {inode!r} was put while it was new")
+        duty = settle(("unlock_new_inode", inode))
+        blamed = "" if duty is None else duty.site.blamed
+        warn(_NEW, f"the last reference of {inode!r} was put while it was new", blamed=blamed)
     if inode.i_state & I_DIRTY_TIME and inode.i_nlink:
         iget(inode)  # lazytime waits no longer than the inode is in use
         inode.i_lock.unlock()
