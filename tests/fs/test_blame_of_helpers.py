@@ -15,11 +15,13 @@ import pytest
 
 from vfsim.filesystems.libfs import MemoryFileSystem, SimpleSuperOperations
 from vfsim.filesystems.ramfs import RamDirectory, RamFS, RamSuper
-from vfsim.fs.dcache import Dentry, d_make_root, dget, dput
+from vfsim.fs.dcache import DCACHE_NEED_AUTOMOUNT, Dentry, d_add, d_make_root, dget, dput
 from vfsim.fs.file import O_TMPFILE
-from vfsim.fs.inode import Inode, free_inode_nonrcu, iget_locked, iput
+from vfsim.fs.inode import Inode, free_inode_nonrcu, iget_locked, ihold, iput
 from vfsim.fs.ioctl import FIFREEZE, FITHAW
 from vfsim.fs.kernel import Kernel
+from vfsim.fs.mount import Mount, Path
+from vfsim.fs.namespace import vfs_kern_mount
 from vfsim.fs.operations import DentryOperations, FileSystemType, InodeOperations
 from vfsim.fs.super import SuperBlock, generic_shutdown_super, kill_litter_super, mount_nodev
 from vfsim.fs.syscalls import Sys
@@ -275,3 +277,44 @@ def test_a_create_that_makes_nothing() -> None:
 
     assert told(ram(directory=Lazy()), program) == []
     assert answers == ["/f", "/"]
+
+
+def test_a_directory_with_two_dentries() -> None:
+    """``d_add`` where `d_splice_alias` is needed: who called it is told so."""
+
+    class Doubles(RamDirectory):
+        def lookup(self, dir: Inode, dentry: Dentry, flags: int) -> Dentry | None:
+            ihold(dir)
+            d_add(dentry, dir)
+            return None
+
+    def program(sys: Sys) -> None:
+        sys.stat("/again")
+
+    found = told(ram(directory=Doubles()), program)
+    assert found[0][0] == "dcache.alias" and found[0][1].endswith("Doubles.lookup")
+
+
+def test_an_automount_with_a_reference_too_few() -> None:
+    """The kernel finds out, and the method that gave the mount is blamed."""
+
+    class Triggers(DentryOperations):
+        def d_automount(self, path: Path) -> Mount | None:
+            return vfs_kern_mount(RamFS(), 0, "auto", None)
+
+    class Traps(RamDirectory):
+        def mkdir(self, dir: Inode, dentry: Dentry, mode: int) -> None:
+            super().mkdir(dir, dentry, mode)
+            with dentry.d_lock:
+                dentry.d_flags |= DCACHE_NEED_AUTOMOUNT
+
+    def fill_super(self: Any, sb: SuperBlock, data: Any) -> None:
+        sb.s_d_op = Triggers()
+        RamFS.fill_super(self, sb, data)
+
+    def program(sys: Sys) -> None:
+        sys.mkdir("/auto")
+        sys.stat("/auto/")
+
+    ((rule, blamed),) = told(ram(directory=Traps(), fill_super=fill_super), program)
+    assert rule == "kernel.bug" and blamed.endswith("Triggers.d_automount")

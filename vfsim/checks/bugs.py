@@ -32,13 +32,31 @@ def _caller() -> Culprit:
     return blame(frame=frame)
 
 
-def bug(rule: str, summary: str, unreferenced: Any = None) -> NoReturn:
+def _author(fn: Callable[..., Any]) -> Culprit:
+    """Whose is a function that was called and has returned?"""
+    code = inspect.unwrap(fn).__code__
+    kernel = f"{fn.__module__}.".startswith(("vfsim.fs.", "vfsim.mm.", "vfsim.block."))
+    owner = KERNEL if kernel else f"filesystem {_name(fn)}"
+    return Culprit(owner, f"{short(code.co_filename)}:{code.co_firstlineno}")
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    return fn.__qualname__.replace("<locals>.", "")
+
+
+def bug(
+    rule: str,
+    summary: str,
+    unreferenced: Any = None,
+    by: Callable[..., Any] | None = None,
+) -> NoReturn:
     """Never sleeps.  Stop the world: rule ``rule`` was broken beyond repair.
 
     Args:
         unreferenced: the object whose missing reference it is about: who put it is to blame.
+        by: the function whose doing it is, although it has returned.
     """
-    culprit = _caller()
+    culprit = _caller() if by is None else _author(by)
     lines: tuple[str, ...] = ()
     if unreferenced is not None:
         culprit, lines = overput(unreferenced, culprit)
@@ -63,12 +81,9 @@ def warn(rule: str, summary: str, *details: str, kind: str = "soft", blamed: str
 
 def warn_of(rule: str, fn: Callable[..., Any], summary: str) -> None:
     """Never sleeps.  Record that ``fn``, which was called and has returned, broke rule ``rule``."""
-    name = fn.__qualname__.replace("<locals>.", "")
-    code = inspect.unwrap(fn).__code__
-    where = f"{short(code.co_filename)}:{code.co_firstlineno}"
-    kernel = f"{fn.__module__}.".startswith(("vfsim.fs.", "vfsim.mm.", "vfsim.block."))
-    blamed = KERNEL if kernel else f"filesystem {name}"
-    K.machine.violation(Violation(rule, "soft", blamed, where, f"{name}() {summary}", K.cur.name))
+    owner, where = _author(fn)
+    what = f"{_name(fn)}() {summary}"
+    K.machine.violation(Violation(rule, "soft", owner, where, what, K.cur.name))
 
 
 def asked(rule: str) -> None:

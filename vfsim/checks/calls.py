@@ -504,7 +504,9 @@ def odd_result(site: Site, t: Task, result: Any) -> None:
     method = site.method
     if t.machine.dead or (result is None and not method.fruitful):
         return
-    what = f"returned {result!r}, not {method.result}"
+    what = f"returned {result!r}"
+    if method.result != "Any":
+        what += f", not {method.result}"
     if result is None:
         _returned(site, t, what, "is a `return` missing?", kind="hard")
         return

@@ -364,7 +364,7 @@ def followed(machine: Machine, violation: Violation) -> Violation:
     if violation.blamed != KERNEL:
         return violation
     for earlier in machine.violations:
-        if earlier.blamed != KERNEL and earlier.kind in ("soft", "oops"):
+        if earlier.blamed != KERNEL and earlier.kind in ("soft", "oops", "leak"):
             lines = (*violation.details, f"this follows from: {earlier.summary} [{earlier.rule}]")
             return attrs.evolve(violation, blamed=earlier.blamed, details=lines)
     return violation
