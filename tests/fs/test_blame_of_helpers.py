@@ -30,6 +30,7 @@ from vfsim.locks.rcu import call_rcu
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.bdi import mark_inode_dirty
 from vfsim.sim.errors import EINVAL, EIO
+from vfsim.sim.workqueue import DelayedWork, Work, schedule_delayed_work, schedule_work
 
 
 def creates(sys: Sys) -> None:
@@ -197,6 +198,31 @@ def test_a_reference_that_a_method_was_to_put() -> None:
     found = told(ram(fill_super=fill_super), creates_and_removes)
     assert [rule for rule, _ in found] == ["dentry_operations.d_iput.takes_ref", "leak.inode"]
     assert {blamed.rpartition(".")[2] for _, blamed in found} == {"d_iput"}
+
+
+class NeverFrees(RamSuper):
+    def destroy_inode(self, inode: Inode) -> None: ...
+
+
+class FreesLater(RamSuper):
+    """With a timer that may still run when the world ends."""
+
+    def destroy_inode(self, inode: Inode) -> None:
+        schedule_delayed_work(DelayedWork(lambda work: free_inode_nonrcu(inode)), 1000)
+
+
+class FreesByWork(RamSuper):
+    def destroy_inode(self, inode: Inode) -> None:
+        schedule_work(Work(lambda work: call_rcu(free_inode_nonrcu, inode)))
+
+
+def test_an_inode_whose_memory_is_lost() -> None:
+    """What alloc_inode() gave, destroy_inode() frees, or somebody whom it told to."""
+    assert told(ram(super=NeverFrees()), creates) == [
+        ("leak.inode-memory", "filesystem NeverFrees.destroy_inode")
+    ]
+    assert told(ram(super=FreesLater()), creates) == []
+    assert told(ram(super=FreesByWork()), creates_and_removes) == []
 
 
 # -- new inodes ------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ from vfsim.sim.state import K
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vfsim.sim.machine import Machine
+
 
 def _caller() -> Culprit:
     """Whose is the innermost frame outside the module that called `warn` or `bug`?"""
@@ -84,6 +86,12 @@ def warn_of(rule: str, fn: Callable[..., Any], summary: str) -> None:
     owner, where = _author(fn)
     what = f"{_name(fn)}() {summary}"
     K.machine.violation(Violation(rule, "soft", owner, where, what, K.cur.name))
+
+
+def leaked_by(machine: Machine, rule: str, fn: Callable[..., Any], summary: str) -> None:
+    """Never sleeps.  As `warn_of`, of what ``fn`` has left over in a world that is at its end."""
+    owner, where = _author(fn)
+    machine.violation(Violation(rule, "leak", owner, where, f"{_name(fn)}() {summary}"))
 
 
 def asked(rule: str) -> None:

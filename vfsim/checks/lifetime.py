@@ -399,7 +399,7 @@ def debtor(machine: Machine, obj: Any) -> Culprit:
 
 def referenced(machine: Machine, kind: type) -> list[Any]:
     """Never sleeps.  The objects of a class that are not freed, oldest first."""
-    return [obj for obj in ledger(machine).kernel if type(obj) is kind]
+    return [obj for obj in ledger(machine).kernel if isinstance(obj, kind)]
 
 
 def spender(machine: Machine, obj: Any) -> Site | None:

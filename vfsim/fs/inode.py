@@ -42,9 +42,9 @@ from stat import S_ISDIR, S_ISGID
 from typing import TYPE_CHECKING, Annotated, Any
 
 from vfsim.checks.blame import innermost
-from vfsim.checks.bugs import bug, warn
+from vfsim.checks.bugs import bug, leaked_by, warn
 from vfsim.checks.instances import ascending, order_by
-from vfsim.checks.lifetime import note_ref
+from vfsim.checks.lifetime import note_ref, referenced
 from vfsim.checks.obligations import owe, settle
 from vfsim.fs.acl_cache import ACL_NOT_CACHED
 from vfsim.fs.icache import (
@@ -97,11 +97,13 @@ from vfsim.sim.errors import EBUSY
 from vfsim.sim.scheduler import might_sleep
 from vfsim.sim.shared import guarded_by, kernel_struct, shared
 from vfsim.sim.state import K
+from vfsim.sim.timeline import something_due
 
 if TYPE_CHECKING:
     from vfsim.fs.dcache import Dentry
     from vfsim.fs.super import SuperBlock
     from vfsim.locks.seqlock import SeqLock
+    from vfsim.sim.machine import Machine
     from vfsim.sim.task import Task
 
 # i_flags
@@ -129,6 +131,7 @@ _NEW = "inode.new"  # the rule: who makes an inode new unlocks it
 _EMPTY_IOPS = InodeOperations()
 _EMPTY_FOPS = FileOperations()
 _PLAIN_ALLOC = SuperOperations.alloc_inode
+_PLAIN_DESTROY = SuperOperations.destroy_inode
 _PLAIN_DROP = SuperOperations.drop_inode
 
 
@@ -203,6 +206,7 @@ class Inode:
         raw_i_nlink: int
         raw_i_size: int
         raw_i_state: int
+        raw_i_on_sb_list: bool
         raw_i_acl: Any
         raw_i_default_acl: Any
 
@@ -708,6 +712,20 @@ def _iput_final(inode: Inode) -> None:
     inode_lru_del(inode)
     inode.i_lock.unlock()
     evict(inode)
+
+
+def report_unfreed(machine: Machine) -> None:
+    """Never sleeps.  At the end of a world: inodes that their filesystem's ``destroy_inode`` has
+    neither freed nor given to somebody who would.
+
+    As long as a timer runs, that may be what frees them.
+    """
+    for inode in referenced(machine, Inode) if not something_due(machine) else ():
+        destroy = type(inode.i_sb.s_op).destroy_inode
+        gone = not inode.i_count and not inode.raw_i_on_sb_list
+        if gone and destroy is not _PLAIN_DESTROY:
+            what = f"has not freed inode {inode.i_ino}, as free_inode_nonrcu() does"
+            leaked_by(machine, "leak.inode-memory", destroy, what)
 
 
 # -- links and times -------------------------------------------------------------------------------
