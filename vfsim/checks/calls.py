@@ -8,8 +8,9 @@ Three moments, in order:
   that moment (`released`), unless the method promised it.
 * **exit**, after a return and after an OSError alike: `settle` compares what the task holds now
   with what it held, as lock *instances*, and with what the method promised to acquire and release;
-  hooks see the whole call (`Call`).  Any other exception is an *oops*, reported with its traceback;
-  what the method still held is then not looked at.
+  hooks see the whole call (`Call`).  An OSError of a method that cannot fail, and a result that its
+  caller can do nothing with, are reported; so is any other exception, an *oops*, with its
+  traceback, and what the method still held is then not looked at.
 
 Everything here is slow and obvious on purpose.  It records violations and, at exit, takes the pin
 off the held stack; it changes nothing else.

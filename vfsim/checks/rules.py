@@ -17,8 +17,8 @@ or is said beside it::
 
 What stands in the document's prose, and what people promise on their own tables, is said with the
 kernel's annotation words, one decorator a fact: `must_hold`, `must_hold_shared`, `must_not_hold`,
-`acquires`, `releases`, `never_blocks`, `may_block`, `gives_ref`, `takes_ref`, `expects` and
-`watch`, most of them with an optional ``when=``.
+`acquires`, `releases`, `never_blocks`, `may_block`, `cannot_fail`, `gives_ref`, `takes_ref`,
+`expects` and `watch`, most of them with an optional ``when=``.
 
 Locks are named by *path*:
 
