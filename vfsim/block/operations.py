@@ -35,6 +35,7 @@ from vfsim.checks.contract import Operations
 from vfsim.checks.rules import (
     ADAPTED,
     Lock,
+    cannot_fail,
     expects,
     never_blocks,
     promises_no_lock,
@@ -72,6 +73,7 @@ class BufferHeadOperations(Operations):
     @never_blocks(rule="P58")
     @expects(the_buffer_is_locked, rule="P59")
     @promises_no_lock(rule="P60")
+    @cannot_fail
     def b_end_io(self, bh: BufferHead, uptodate: bool) -> None:
         """Never sleeps.  The I/O is done, well (``uptodate``) or not: note it and unlock the
         buffer.

@@ -134,6 +134,39 @@ def is_kernel(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__", "")).startswith(_KERNEL)
 
 
+def crossed(held: Held | None, lock: object) -> Culprit | None:
+    """Never sleeps.  The filesystem's method that runs inside of ``lock``: its caller holds that.
+
+    What the kernel takes further in, it takes because that method called it.  None if there is
+    none, or if ``lock`` is not on the stack.
+    """
+    found: Culprit | None = None
+    while held is not None:
+        entry = held[0]
+        if entry is lock and found is not None:  # a lock that is waited for lies on top, too
+            return found
+        if entry.is_pin and found is None and entry.site.blamed != KERNEL:
+            found = Culprit(entry.site.blamed, entry.site.where)
+        held = held[1]
+    return None
+
+
+def handler(task: Task) -> Culprit:
+    """Never sleeps.  Whose the interrupt handler or callback is that runs in ``task``, which is the
+    running one: the outermost frame above the engine.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    outermost = None
+    while frame is not None:
+        if not is_engine(frame.f_globals.get("__name__", "")):
+            outermost = frame
+        frame = frame.f_back
+    if outermost is None:
+        return Culprit(KERNEL, "")
+    module, function = outermost.f_globals["__name__"], outermost.f_code.co_qualname
+    return Culprit(owner_of(module, function, task, None), place(outermost))
+
+
 def place(frame: FrameType) -> str:
     """``file:line`` of a frame, from the repository's root where it is vfsim's."""
     return f"{short(frame.f_code.co_filename)}:{frame.f_lineno}"

@@ -8,17 +8,21 @@ out: a filesystem that puts a reference twice, not `iput`.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vfsim.checks.blame import KERNEL, Culprit, blame, short
 from vfsim.checks.lifetime import overput
+from vfsim.checks.lockdep import followed
 from vfsim.checks.rules import RULES
 from vfsim.sim.errors import Violation
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from vfsim.sim.machine import Machine
 
 
 def _caller() -> Culprit:
@@ -30,13 +34,31 @@ def _caller() -> Culprit:
     return blame(frame=frame)
 
 
-def bug(rule: str, summary: str, unreferenced: Any = None) -> NoReturn:
+def _author(fn: Callable[..., Any]) -> Culprit:
+    """Whose is a function that was called and has returned?"""
+    code = inspect.unwrap(fn).__code__
+    kernel = f"{fn.__module__}.".startswith(("vfsim.fs.", "vfsim.mm.", "vfsim.block."))
+    owner = KERNEL if kernel else f"filesystem {_name(fn)}"
+    return Culprit(owner, f"{short(code.co_filename)}:{code.co_firstlineno}")
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    return fn.__qualname__.replace("<locals>.", "")
+
+
+def bug(
+    rule: str,
+    summary: str,
+    unreferenced: Any = None,
+    by: Callable[..., Any] | None = None,
+) -> NoReturn:
     """Never sleeps.  Stop the world: rule ``rule`` was broken beyond repair.
 
     Args:
         unreferenced: the object whose missing reference it is about: who put it is to blame.
+        by: the function whose doing it is, although it has returned.
     """
-    culprit = _caller()
+    culprit = _caller() if by is None else _author(by)
     lines: tuple[str, ...] = ()
     if unreferenced is not None:
         culprit, lines = overput(unreferenced, culprit)
@@ -55,17 +77,21 @@ def warn(rule: str, summary: str, *details: str, kind: str = "soft", blamed: str
     """
     culprit = _caller()
     owner = blamed or culprit.owner
-    K.machine.violation(Violation(rule, kind, owner, culprit.where, summary, K.cur.name, details))
+    violation = Violation(rule, kind, owner, culprit.where, summary, K.cur.name, details)
+    K.machine.violation(followed(K.machine, violation))
 
 
 def warn_of(rule: str, fn: Callable[..., Any], summary: str) -> None:
     """Never sleeps.  Record that ``fn``, which was called and has returned, broke rule ``rule``."""
-    code = fn.__code__
-    name = fn.__qualname__.replace("<locals>.", "")
-    where = f"{short(code.co_filename)}:{code.co_firstlineno}"
-    kernel = f"{fn.__module__}.".startswith(("vfsim.fs.", "vfsim.mm.", "vfsim.block."))
-    blamed = KERNEL if kernel else f"filesystem {name}"
-    K.machine.violation(Violation(rule, "soft", blamed, where, f"{name}() {summary}", K.cur.name))
+    owner, where = _author(fn)
+    what = f"{_name(fn)}() {summary}"
+    K.machine.violation(Violation(rule, "soft", owner, where, what, K.cur.name))
+
+
+def leaked_by(machine: Machine, rule: str, fn: Callable[..., Any], summary: str) -> None:
+    """Never sleeps.  As `warn_of`, of what ``fn`` has left over in a world that is at its end."""
+    owner, where = _author(fn)
+    machine.violation(Violation(rule, "leak", owner, where, f"{_name(fn)}() {summary}"))
 
 
 def asked(rule: str) -> None:

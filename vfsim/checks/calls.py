@@ -8,8 +8,9 @@ Three moments, in order:
   that moment (`released`), unless the method promised it.
 * **exit**, after a return and after an OSError alike: `settle` compares what the task holds now
   with what it held, as lock *instances*, and with what the method promised to acquire and release;
-  hooks see the whole call (`Call`).  Any other exception is an *oops*, reported with its traceback;
-  what the method still held is then not looked at.
+  hooks see the whole call (`Call`).  An OSError of a method that cannot fail, and a result that its
+  caller can do nothing with, are reported; so is any other exception, an *oops*, with its
+  traceback, and what the method still held is then not looked at.
 
 Everything here is slow and obvious on purpose.  It records violations and, at exit, takes the pin
 off the held stack; it changes nothing else.
@@ -21,9 +22,10 @@ import errno
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vfsim.checks.blame import KERNEL, Culprit, blame, innermost
+from vfsim.checks.blame import Culprit, blame, innermost
 from vfsim.checks.history import taken
 from vfsim.checks.lifetime import is_freed, ledger
+from vfsim.checks.lockdep import followed
 from vfsim.checks.oops import errno_name, error_name, oops
 from vfsim.checks.rules import RULES, Clause, Kind, LockPath
 from vfsim.sim.context import NOBLOCK, RCU, SHARED, Pin, enter, held_entries, unpin
@@ -52,11 +54,18 @@ def report(
     summary: str,
     *details: str,
     kind: str = "soft",
+    about_locks: bool = False,
 ) -> None:
-    """Record a broken rule of a method."""
+    """Record a broken rule of a method.
+
+    Args:
+        about_locks: what the kernel holds or not, where a filesystem may have let go of it before.
+    """
     violation = Violation(
         rule, kind, culprit.owner, culprit.where, summary, t.name, (*details, *site.quote(rule))
     )
+    if about_locks:
+        violation = followed(t.machine, violation)
     if kind == "hard":
         K.machine.fatal(violation)
     else:
@@ -81,9 +90,9 @@ def enter_wrong(site: Site, t: Task, args: Args) -> None:
     given = named(site, args)
     for clause in sorted(site.method.entry, key=_says_little):
         problem = broken(clause, t, given)
-        if problem:
+        if problem and not _its_own_affair(clause, t, given):
             culprit = blame(t, sys._getframe(1).f_back)
-            if culprit.owner == KERNEL and clause.kind is Kind.SLEEPABLE:
+            if clause.kind is Kind.SLEEPABLE:
                 lockdep = getattr(t.machine.judge, "lockdep", None)
                 culprit = (lockdep and lockdep.forbidder(t)) or culprit
             report(
@@ -93,7 +102,26 @@ def enter_wrong(site: Site, t: Task, args: Args) -> None:
                 culprit,
                 f"{site.title}() was called {problem}",
                 *state_of(clause, given),
+                about_locks=clause.path is not None or clause.kind is Kind.SLEEPABLE,
             )
+
+
+def _its_own_affair(clause: Clause, t: Task, args: Mapping[str, Any]) -> bool:
+    """Whether a method calls the one that it overrides, or another of the same object, with a lock
+    that it took itself: what the contract says of its caller it can see to.
+    """
+    outer = innermost(t)
+    if outer is None or clause.kind not in (Kind.NOT_HELD, Kind.NOT_EXCLUSIVE):
+        return False
+    caller = _arguments_of(outer)
+    if caller is None or caller["self"] is not args["self"] or clause.path is None:
+        return False
+    link = t.held
+    while link is not None and not link[0].is_pin:
+        if _is_at(clause.path, link[0], args):
+            return True
+        link = link[1]
+    return False
 
 
 def _says_little(clause: Clause) -> bool:
@@ -288,6 +316,8 @@ def leave_raising(
 ) -> None:
     """A method raised."""
     if isinstance(error, OSError):
+        if site.method.infallible:
+            _must_not_fail(site, t, error)
         if t.held is p:
             unpin(t, p[0])
         else:
@@ -295,6 +325,15 @@ def leave_raising(
     elif isinstance(error, Exception):
         oops(site, t, error)
         unpin(t, p[0])
+
+
+def _must_not_fail(site: Site, t: Task, error: OSError) -> None:
+    """An error that nobody can be told of: the kernel would go on as if it had not been, with the
+    locks that it holds.  Ends the world.
+    """
+    hint = "deal with the error inside: note it for later, or go on without"
+    summary = f"{site.title}() raised {error_name(error)}, but it has no way to fail"
+    report(site, t, f"{site.method.id}.raises", by_method(site), summary, hint, kind="hard")
 
 
 def _settle(
@@ -446,39 +485,71 @@ def _is_part(entry: Any, lock: Any) -> bool:
     return entry is lock or any(entry is part for part in getattr(lock, "parts", ()))
 
 
+ODD = (type(None), int, OSError)
+"""What C returns instead of an object, when there is none."""
+
+_KIN = {"str": (str,), "bytes": (bytes, bytearray, memoryview), "int": (int,)}
+
+
 def wrong_result(site: Site, t: Task, result: Any) -> None:
     """A method that returns nothing returned something: usually an errno, as one would in C."""
-    hint = "it does its work and returns nothing; what is returned here is ignored"
-    if isinstance(result, int) and -result in errno.errorcode:
-        name = errno_name(-result)
-        hint = f"an error is raised, not returned: raise {name}()   (from vfsim.sim.errors)"
-    report(
-        site,
-        t,
-        f"{site.method.id}.returns",
-        by_method(site),
-        f"{site.title}() returned {result!r}",
-        hint,
-    )
+    hint = _raise_it(result) or "it does its work and returns nothing; what is returned is ignored"
+    _returned(site, t, f"returned {result!r}", hint)
 
 
-def no_result(site: Site, t: Task) -> None:
-    """A method that returns something returned None: the kernel cannot go on with that."""
-    if t.machine.dead or site.method.of(Kind.GIVES):
+def odd_result(site: Site, t: Task, result: Any) -> None:
+    """A method returned what it may not have meant: None, an errno as in C, or another type.
+
+    Where the kernel cannot go on with it, the world ends.
+    """
+    method = site.method
+    if t.machine.dead or (result is None and not method.fruitful):
         return
-    note = site.method.fn.__annotations__["return"]
-    summary = f"{site.title}() returned None, not {getattr(note, '__name__', note)}"
-    hint = "is a `return` missing?"
-    report(site, t, f"{site.method.id}.returns", by_method(site), summary, hint, kind="hard")
+    what = f"returned {result!r}"
+    if method.result != "Any":
+        what += f", not {method.result}"
+    if result is None:
+        _returned(site, t, what, "is a `return` missing?", kind="hard")
+        return
+    number = method.result in ("bool", "int")
+    hint = "" if number and method.infallible else _raise_it(result)
+    kin = _KIN.get(method.result)
+    if hint:
+        _returned(site, t, what, hint, kind="soft" if number else "hard")
+    elif kin is not None and not isinstance(result, kin):
+        _returned(site, t, what, f"its caller needs {method.result}", kind="hard")
+
+
+def _raise_it(result: Any) -> str:
+    """What to write instead of returning an error; "" if this is none."""
+    code = result.errno if isinstance(result, OSError) else -result if type(result) is int else 0
+    if code not in errno.errorcode:
+        return ""
+    name = errno_name(code)
+    return f"an error is raised, not returned: raise {name}()   (from vfsim.sim.errors)"
+
+
+def _returned(site: Site, t: Task, what: str, hint: str, kind: str = "soft") -> None:
+    rule = f"{site.method.id}.returns"
+    report(site, t, rule, by_method(site), f"{site.title}() {what}", hint, kind=kind)
 
 
 def gives(site: Site, t: Task, args: Args, result: Any) -> None:
     """The method returned an object, with a reference that from now on is its caller's."""
+    wanted = site.method.result
+    if not site.method.hooks and wanted != "Any" and not _is_a(result, wanted):  # hooks say more
+        hint = _raise_it(result) or f"its caller needs {wanted}"
+        _returned(site, t, f"returned {result!r}, not {wanted}", hint, kind="hard")
     for clause in site.method.of(Kind.GIVES):
         clause.checked += 1
         if not _pass_on(site, t, result, +1):
             problem = f"returned {result!r} without a reference for its caller"
             _wrong(site, t, clause.rule, problem, "take one before returning it, as dget() does")
+
+
+def _is_a(result: object, wanted: str) -> bool:
+    """Whether an object is of a class that an annotation names."""
+    return any(cls.__name__ in wanted for cls in type(result).__mro__[:-1])
 
 
 def takes(site: Site, t: Task, args: Mapping[str, Any]) -> None:
@@ -490,6 +561,9 @@ def takes(site: Site, t: Task, args: Mapping[str, Any]) -> None:
         for step in clause.path.steps:
             obj = getattr(obj, step)
         if not is_freed(obj) and not _pass_on(site, t, obj, -1):
+            books = ledger(t.machine)  # what it kept is its own now
+            books.change(innermost(t), obj, -1)
+            books.change(site, obj, 1)
             problem = f"returned without putting the reference on {clause.path.text}"
             _wrong(
                 site,
@@ -636,18 +710,23 @@ class Call(Pin):
         """The method returned."""
         self.result = result
         self._finish(t, h, p)
-        if result is not None and self.site.method.silent:
-            wrong_result(self.site, t, result)
-        if result is None and self.site.method.fruitful:
-            no_result(self.site, t)
-        if result is not None and self.site.method.of(Kind.GIVES):
-            gives(self.site, t, tuple(self.args.values()), result)
+        method = self.site.method
+        if method.silent:
+            if result is not None:
+                wrong_result(self.site, t, result)
+        elif method.of(Kind.GIVES):
+            if result is not None:
+                gives(self.site, t, tuple(self.args.values()), result)
+        else:
+            odd_result(self.site, t, result)
         return result
 
     def raised(self, t: Task, h: Held | None, p: Held, error: BaseException) -> None:
         """The method raised."""
         if isinstance(error, OSError):
             self.error = error
+            if self.site.method.infallible:
+                _must_not_fail(self.site, t, error)
             self._finish(t, h, p)
         elif isinstance(error, Exception):
             oops(self.site, t, error)

@@ -210,9 +210,10 @@ def _method(
         cells=cells,
         clauses=[],
         hooks=draft.hooks,
-        silent=fn.__annotations__.get("return") in (None, "None")
-        and "return" in fn.__annotations__,
-        fruitful=_is_fruitful(fn),
+        result=_result_of(fn),
+        silent=_result_of(fn) == "None" and "return" in fn.__annotations__,
+        fruitful=_is_fruitful(_result_of(fn)),
+        infallible=draft.infallible,
         implementer=cls.implementer,
         listed=declared is not None,
     )
@@ -254,11 +255,15 @@ _WORDS = {
 }
 
 
-def _is_fruitful(fn: Any) -> bool:
-    """Whether None, which Python returns where a return was forgotten, is no result of it."""
+def _result_of(fn: Any) -> str:
+    """What a function returns, as its annotation spells it."""
     note = fn.__annotations__.get("return")
-    text = note if isinstance(note, str) else getattr(note, "__name__", repr(note))
-    return "None" not in text and text not in ("Any", "bool")
+    return note if isinstance(note, str) else getattr(note, "__name__", repr(note))
+
+
+def _is_fruitful(result: str) -> bool:
+    """Whether None, which Python returns where a return was forgotten, is no such result."""
+    return "None" not in result and result not in ("Any", "bool")
 
 
 def _cells(cls: type[Operations], title: str, params: tuple[str, ...], draft: Draft) -> list[Cell]:

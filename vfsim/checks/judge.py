@@ -21,7 +21,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from vfsim.checks import calls, waits
-from vfsim.checks.blame import KERNEL, Culprit, blame, owner_of_child, place
+from vfsim.checks.blame import KERNEL, Culprit, blame, handler, innermost, owner_of_child, place
 from vfsim.checks.history import chain, is_lock, quietly, spelled, stack_of, syscall, taken
 from vfsim.checks.lockdep import DEFAULT, Lockdep, Rules, followed
 from vfsim.checks.races import RACES
@@ -92,11 +92,13 @@ class KernelJudge(Judge):
         )  # fmt: skip
 
     def _blamed_for_sleep(self, task: Task) -> Culprit:
-        """Who sleeps; if that is the kernel, who took what forbids it before calling the kernel."""
+        """Who sleeps; if that is the kernel, who took what forbids it before calling the kernel,
+        or whose handler it is.
+        """
         culprit = blame(task, sys._getframe(2))
-        if culprit.owner == KERNEL:
-            return self.lockdep.forbidder(task) or culprit
-        return culprit
+        if culprit.owner != KERNEL:
+            return culprit
+        return self.lockdep.forbidder(task) or (handler(task) if task.kind != TASK else culprit)
 
     def waiting(self, task: Task, obj: Any) -> None:
         """The current task is about to wait.  Ends the world if it would be for ever."""
@@ -132,6 +134,9 @@ class KernelJudge(Judge):
         name = getattr(lock, "name", None) or repr(lock)
         self.findings.append(("unlock-not-held", name))
         culprit = blame(task, sys._getframe(1))
+        site = innermost(task)
+        if culprit.owner == KERNEL and site is not None and _only_others_erred(machine):
+            culprit = Culprit(site.blamed, site.where)  # it had the kernel do so
         owner = getattr(lock, "owner", None)
         if owner is not None:
             state = f"{owner.name} holds it"
@@ -252,6 +257,11 @@ class KernelJudge(Judge):
         if owner.startswith(("filesystem", "driver")):
             task.error = None
             task.machine.violation(_oops(task, error, owner, frame))
+
+
+def _only_others_erred(machine: Machine) -> bool:
+    """Whether the kernel has kept to the rules so far."""
+    return all(violation.blamed != KERNEL for violation in machine.violations)
 
 
 def _innermost(tb: TracebackType | None) -> tuple[FrameType, int] | None:

@@ -399,7 +399,7 @@ def debtor(machine: Machine, obj: Any) -> Culprit:
 
 def referenced(machine: Machine, kind: type) -> list[Any]:
     """Never sleeps.  The objects of a class that are not freed, oldest first."""
-    return [obj for obj in ledger(machine).kernel if type(obj) is kind]
+    return [obj for obj in ledger(machine).kernel if isinstance(obj, kind)]
 
 
 def spender(machine: Machine, obj: Any) -> Site | None:
@@ -497,4 +497,4 @@ def report_leak(obj: Any, what: str, rule: str = "", blamed: str = "") -> None:
         f"{what} is still in use: a reference was never put",
         "" if K.cur is NOBODY else K.cur.name, tuple(ledger_of(machine, obj)),
     )  # fmt: skip
-    machine.violation(violation)
+    machine.violation(followed(machine, violation))

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from vfsim.checks.blame import KERNEL, Culprit, blame, owner_of, short
+from vfsim.checks.blame import KERNEL, Culprit, blame, crossed, owner_of, short
 from vfsim.checks.history import calls, chain, holds, mode, taken
 from vfsim.checks.instances import out_of_order, whose
 from vfsim.checks.orders import Known, Order
@@ -178,6 +178,8 @@ class Lockdep:
         outer = next(
             (entry for entry, ctx in chain(task.held, step.found.parent) if ctx is step.again), None
         )
+        if culprit.owner == KERNEL:
+            culprit = crossed(task.held, outer) or culprit
         lines = [
             f"{task.name} holds {name}{mode(step.again.key)}{self._place(task, outer, step.again)}",
             f"{task.name} wants {'it' if outer is lock else 'another of that class'}{mode(key)}",
@@ -318,9 +320,12 @@ class Lockdep:
         )
 
     def _culprit(self, made: list[tuple[int, int, Step]], here: Culprit) -> Culprit:
-        """The first who is not the kernel: here, of the inner locks' takers, of the outer ones'."""
+        """The first who is not the kernel: here, of the inner locks' takers, of the outer ones',
+        of those who were called with an outer one and had the kernel take the inner one.
+        """
         if here.owner != KERNEL:
             return here
+        inside: Culprit | None = None
         for held, _, step in made:
             entry = self.entries.get(step.found)
             if entry is None:
@@ -330,7 +335,8 @@ class Lockdep:
                     culprit = self.taker(ctx)
                     if culprit.owner != KERNEL:
                         return culprit
-        return here
+                    inside = inside or crossed(entry.held, outer)
+        return inside or here
 
     def forbidder(self, task: Task) -> Culprit | None:
         """Never sleeps.  Who took what forbids a task to sleep, if that is not the kernel."""
@@ -352,13 +358,13 @@ class Lockdep:
 
 
 def followed(machine: Machine, violation: Violation) -> Violation:
-    """Never sleeps.  What goes wrong with locks in the kernel after a filesystem broke a
-    rule is that filesystem's doing.
+    """Never sleeps.  What goes wrong with locks in the kernel, or is left over in the end, after a
+    filesystem broke a rule is that filesystem's doing.
     """
     if violation.blamed != KERNEL:
         return violation
     for earlier in machine.violations:
-        if earlier.blamed != KERNEL and earlier.kind == "soft":
+        if earlier.blamed != KERNEL and earlier.kind in ("soft", "oops", "leak"):
             lines = (*violation.details, f"this follows from: {earlier.summary} [{earlier.rule}]")
             return attrs.evolve(violation, blamed=earlier.blamed, details=lines)
     return violation

@@ -17,8 +17,8 @@ or is said beside it::
 
 What stands in the document's prose, and what people promise on their own tables, is said with the
 kernel's annotation words, one decorator a fact: `must_hold`, `must_hold_shared`, `must_not_hold`,
-`acquires`, `releases`, `never_blocks`, `may_block`, `gives_ref`, `takes_ref`, `expects` and
-`watch`, most of them with an optional ``when=``.
+`acquires`, `releases`, `never_blocks`, `may_block`, `cannot_fail`, `gives_ref`, `takes_ref`,
+`expects` and `watch`, most of them with an optional ``when=``.
 
 Locks are named by *path*:
 
@@ -438,6 +438,7 @@ class Draft:
 
     words: tuple[str | Cell, ...] | None = None
     prototype: str = ""
+    infallible: bool = False
     clauses: list[Clause] = attrs.field(factory=list)
     hooks: list[Hook] = attrs.field(factory=list)
 
@@ -569,6 +570,14 @@ def never_blocks(when: Callable[..., Any] | None = None, rule: str = "") -> Call
         return fn
 
     return declare
+
+
+def cannot_fail(fn: F) -> F:
+    """The method has no way to tell of an error, as a C function that returns void: its caller goes
+    on as if all were done.  It raises nothing.
+    """
+    _draft(fn).infallible = True
+    return fn
 
 
 def promises_no_lock(rule: str) -> Callable[[F], F]:

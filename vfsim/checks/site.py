@@ -32,7 +32,9 @@ class Method:
         params: the parameters' names, without ``self``.
         row: whether the document gives it a row.  cells: one per column of that row.
         clauses: everything promised, from cells, annotations and blanket.
+        result: what it returns, as its annotation says.
         silent: it returns nothing.  fruitful: it returns something, and None is not meant.
+        infallible: it raises no errors.
         listed: it was declared with a row or an annotation, so tables show it.
         sites: its implementations, in order of definition.
     """
@@ -46,8 +48,10 @@ class Method:
     cells: list[Cell]
     clauses: list[Clause]
     hooks: list[Hook]
+    result: str
     silent: bool
     fruitful: bool
+    infallible: bool
     implementer: str
     listed: bool
     sites: list[Site] = attrs.field(factory=list, repr=False)

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from vfsim.checks.blame import KERNEL, Culprit, blame
+from vfsim.checks.blame import KERNEL, Culprit, blame, crossed
 from vfsim.checks.history import chain, quietly, spelled, stack_of, taken
 from vfsim.checks.obligations import Obligation, overdue, owed
 from vfsim.sim.errors import Violation
@@ -173,13 +173,18 @@ def _is_lock(obj: Any) -> bool:
 def _whose(cycle: list[Link], lockdep: Lockdep) -> Culprit:
     """Whose bug a cycle is: somebody who is not the kernel.
 
-    First of those who wait, whoever was the last to do so; then of those who took what they hold.
+    First of those who wait, whoever was the last to do so; then who is called with the lock that
+    the kernel takes again for him; then of those who took what they hold.
     """
     waiting = [_waiting_at(link.task) for link in cycle]
     others = [culprit for culprit in waiting if culprit.owner != KERNEL]
     if others:
         return min(others, key=lambda culprit: (culprit.owner, culprit.where))
     wanted = [link.what for link in cycle]
+    if len(cycle) == 1:
+        inside = crossed(cycle[0].task.held, wanted[0])
+        if inside is not None:
+            return inside
     for link in cycle:
         for lock, ctx in chain(link.task.held, link.task.ctx):
             if any(lock is w for w in wanted):

@@ -72,13 +72,21 @@ EXCLUSIVE = ("lock", "mutex")
 """How the names of locks with and without a shared mode end; others are asked, which costs time."""
 
 RESERVED = frozenset((
-    "K", "NB", "NOBLOCK", "begin", "c", "e", "enter", "enter_wrong", "getattr", "gives", "h",
-    "holds_class", "k", "leave", "leave_raising", "no_result", "p", "q0", "q1", "quiet", "r", "ran",
-    "raw", "site", "t", "wrong_result", "x",
+    "K", "NB", "NOBLOCK", "ODD", "begin", "c", "e", "enter", "enter_wrong", "getattr", "gives",
+    "h", "holds_class", "isinstance", "k", "leave", "leave_raising", "odd_result", "p", "q0", "q1",
+    "quiet", "r", "ran", "raw", "site", "t", "wrong_result", "x",
 ))  # fmt: skip
 """Names that the wrappers use, so no parameter may have them."""
 
 _SLOW = (Kind.ACQUIRES, Kind.RELEASES, Kind.TAKES)
+
+_ODD = {
+    "bool": "r is not True and r is not False",
+    "int": "r.__class__ is not int or r < 0",
+    "str": "r.__class__ is not str",
+    "bytes": "r.__class__ is not bytes",
+}
+"""When a result of these is worth a second look."""
 
 
 def compile_site(site: Site) -> FunctionType:
@@ -96,8 +104,9 @@ def compile_site(site: Site) -> FunctionType:
         "leave": calls.leave,
         "leave_raising": calls.leave_raising,
         "begin": calls.begin,
-        "no_result": calls.no_result,
+        "odd_result": calls.odd_result,
         "wrong_result": calls.wrong_result,
+        "ODD": calls.ODD,
         "site": site,
         "quiet": site.quiet,
         "raw": site.raw,
@@ -263,9 +272,18 @@ class _Writer:
             self.add(1, "if r is not None:", f"    gives(site, t, {self.tuple}, r)")
         elif self.method.silent:
             self.add(1, "if r is not None:", "    wrong_result(site, t, r)")
-        elif self.method.fruitful:
-            self.add(1, "if r is None:", "    no_result(site, t)")
+        elif self.method.result != "None":
+            self.add(1, f"if {self.odd()}:", "    odd_result(site, t, r)")
         self.add(1, "return r")
+
+    def odd(self) -> str:
+        """An expression that is false of every result that is plainly right."""
+        if self.method.result == "int" and self.method.infallible:
+            return "r.__class__ is not int"
+        if self.method.result in _ODD:
+            return _ODD[self.method.result]
+        odd = "isinstance(r, ODD)"
+        return odd if self.method.fruitful else f"r is not None and {odd}"
 
     def pin(self) -> bool:
         """Put the pin on the held stack; returns whether the context may change with it."""

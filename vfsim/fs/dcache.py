@@ -26,7 +26,7 @@ from __future__ import annotations
 from stat import S_ISDIR
 from typing import TYPE_CHECKING
 
-from vfsim.checks.bugs import bug
+from vfsim.checks.bugs import bug, warn
 from vfsim.checks.lifetime import hand_over
 from vfsim.fs.d_lookup import (
     d_alloc,
@@ -115,6 +115,8 @@ if TYPE_CHECKING:
 def _attach(dentry: Dentry, inode: Inode) -> None:
     """Never sleeps.  Make a dentry positive.  The caller holds i_lock and d_lock."""
     if inode.i_dentry:
+        if S_ISDIR(inode.i_mode):
+            warn("dcache.alias", f"{inode!r} is a directory, and gets a second dentry: {dentry!r}")
         inode.i_dentry.append(dentry)
     else:
         inode.i_dentry = [dentry]

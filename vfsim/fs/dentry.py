@@ -178,6 +178,11 @@ class Dentry:
     d_creator: str
     d_nth: int
 
+    if TYPE_CHECKING:
+        raw_d_name: str
+        raw_d_parent: Dentry
+        raw_d_inode: Inode | None
+
     def __init__(self, sb: SuperBlock, name: str, parent: Dentry | None) -> None:
         self.d_name = name
         self.d_parent = self if parent is None else parent

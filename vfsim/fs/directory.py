@@ -24,6 +24,7 @@ from __future__ import annotations
 from stat import S_IFREG, S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
 from typing import TYPE_CHECKING
 
+from vfsim.checks.bugs import warn_of
 from vfsim.checks.instances import order_by
 from vfsim.fs.dcache import (
     d_ancestor,
@@ -95,6 +96,8 @@ from vfsim.sim.errors import (
 from vfsim.sim.shared import READ_ONCE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vfsim.fs.dentry import Dentry
     from vfsim.fs.inode import Inode
     from vfsim.fs.mount import Path
@@ -249,7 +252,7 @@ def vfs_unlink(dir: Inode, dentry: Dentry) -> None:
         detach_mounts(dentry)
     finally:
         sem.up_write()
-    d_delete(dentry)
+    _forget(dentry, type(op).unlink)
 
 
 def vfs_rmdir(dir: Inode, dentry: Dentry) -> None:
@@ -285,7 +288,15 @@ def vfs_rmdir(dir: Inode, dentry: Dentry) -> None:
         raise
     sem.up_write()
     dput(dentry)
-    d_delete(dentry)
+    _forget(dentry, type(op).rmdir)
+
+
+def _forget(dentry: Dentry, method: Callable[..., None]) -> None:
+    """Sleeps.  ``method`` has removed the name: the dcache forgets it."""
+    if dentry.raw_d_inode is None:  # in Linux d_delete() would stumble
+        warn_of("dcache.delete", method, "made the dentry negative, which is left to its caller")
+    else:
+        d_delete(dentry)
 
 
 # -- rename --------------------------------------------------------------------------------------
@@ -423,7 +434,11 @@ def _rename_locked(
             raise EMLINK()
     if is_dir and replaces:
         shrink_dcache_parent(new_dentry)
-    old_dir.i_op.rename(old_dir, old_dentry, new_dir, new_dentry, flags)
+    rename = old_dir.i_op.rename
+    parent, name = old_dentry.raw_d_parent, old_dentry.raw_d_name
+    rename(old_dir, old_dentry, new_dir, new_dentry, flags)
+    if old_dentry.raw_d_parent is not parent or old_dentry.raw_d_name != name:
+        warn_of("dcache.move", rename, "moved the dentry, which is left to its caller")
     if replaces:
         assert target is not None
         if is_dir:

@@ -41,9 +41,11 @@ from collections.abc import Callable
 from stat import S_ISDIR, S_ISGID
 from typing import TYPE_CHECKING, Annotated, Any
 
-from vfsim.checks.bugs import bug, warn
+from vfsim.checks.blame import innermost
+from vfsim.checks.bugs import bug, leaked_by, warn
 from vfsim.checks.instances import ascending, order_by
-from vfsim.checks.lifetime import note_ref
+from vfsim.checks.lifetime import note_ref, referenced
+from vfsim.checks.obligations import owe, settle
 from vfsim.fs.acl_cache import ACL_NOT_CACHED
 from vfsim.fs.icache import (
     I_CLEAR,
@@ -95,11 +97,13 @@ from vfsim.sim.errors import EBUSY
 from vfsim.sim.scheduler import might_sleep
 from vfsim.sim.shared import guarded_by, kernel_struct, shared
 from vfsim.sim.state import K
+from vfsim.sim.timeline import something_due
 
 if TYPE_CHECKING:
     from vfsim.fs.dcache import Dentry
     from vfsim.fs.super import SuperBlock
     from vfsim.locks.seqlock import SeqLock
+    from vfsim.sim.machine import Machine
     from vfsim.sim.task import Task
 
 # i_flags
@@ -122,9 +126,12 @@ I_MUTEX_XATTR = 3
 I_MUTEX_NONDIR2 = 4
 I_MUTEX_PARENT2 = 5
 
+_NEW = "inode.new"  # the rule: who makes an inode new unlocks it
+
 _EMPTY_IOPS = InodeOperations()
 _EMPTY_FOPS = FileOperations()
 _PLAIN_ALLOC = SuperOperations.alloc_inode
+_PLAIN_DESTROY = SuperOperations.destroy_inode
 _PLAIN_DROP = SuperOperations.drop_inode
 
 
@@ -199,6 +206,7 @@ class Inode:
         raw_i_nlink: int
         raw_i_size: int
         raw_i_state: int
+        raw_i_on_sb_list: bool
         raw_i_acl: Any
         raw_i_default_acl: Any
 
@@ -550,6 +558,9 @@ def _insert_new(cache: InodeCache, inode: Inode, hashval: int) -> None:
         inode.i_state |= I_NEW
         inode.i_state_owner = K.cur
         hash_add(cache, inode, hashval)
+    site = innermost(K.cur)
+    if site is not None:
+        owe(("unlock_new_inode", inode), f"unlock inode {inode.i_ino}, which is new", _NEW, site)
 
 
 def insert_new_locked(cache: InodeCache, inode: Inode) -> None:
@@ -588,9 +599,10 @@ def unlock_new_inode(inode: Inode) -> None:
     """
     if S_ISDIR(inode.i_mode):
         lockdep_annotate_inode_mutex_key(inode)
+    settle(("unlock_new_inode", inode))
     with inode.i_lock:
         if not inode.i_state & I_NEW:
-            warn("inode.new", f"unlock_new_inode() of {inode!r}, which is not new")
+            warn(_NEW, f"unlock_new_inode() of {inode!r}, which is not new")
         inode.i_state &= ~I_NEW
         wake_up_inode(inode)
 
@@ -673,7 +685,9 @@ def _iput_final(inode: Inode) -> None:
     """
     sb = inode.i_sb
     if inode.i_state & I_NEW:
-        warn("inode.new", f"the last reference of {inode!r} was put while it was new")
+        duty = settle(("unlock_new_inode", inode))
+        blamed = "" if duty is None else duty.site.blamed
+        warn(_NEW, f"the last reference of {inode!r} was put while it was new", blamed=blamed)
     if inode.i_state & I_DIRTY_TIME and inode.i_nlink:
         iget(inode)  # lazytime waits no longer than the inode is in use
         inode.i_lock.unlock()
@@ -698,6 +712,20 @@ def _iput_final(inode: Inode) -> None:
     inode_lru_del(inode)
     inode.i_lock.unlock()
     evict(inode)
+
+
+def report_unfreed(machine: Machine) -> None:
+    """Never sleeps.  At the end of a world: inodes that their filesystem's ``destroy_inode`` has
+    neither freed nor given to somebody who would.
+
+    As long as a timer runs, that may be what frees them.
+    """
+    for inode in referenced(machine, Inode) if not something_due(machine) else ():
+        destroy = type(inode.i_sb.s_op).destroy_inode
+        gone = not inode.i_count and not inode.raw_i_on_sb_list
+        if gone and destroy is not _PLAIN_DESTROY:
+            what = f"has not freed inode {inode.i_ino}, as free_inode_nonrcu() does"
+            leaked_by(machine, "leak.inode-memory", destroy, what)
 
 
 # -- links and times -------------------------------------------------------------------------------

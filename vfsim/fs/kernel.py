@@ -33,6 +33,7 @@ from vfsim.fs.dentry import dentry_path, dget
 from vfsim.fs.directory import do_mkdir
 from vfsim.fs.fdtable import FdTable
 from vfsim.fs.file import open_files
+from vfsim.fs.inode import report_unfreed
 from vfsim.fs.managed import follow_mounts
 from vfsim.fs.mount import Path, mntget, mntput, mounts, path_put
 from vfsim.fs.namei import user_path
@@ -368,6 +369,7 @@ class Kernel:
         self.machine.spawn(self._take_down, name="shutdown").owner = "kernel"
         self._run()
         if not self.machine.stopped:
+            report_unfreed(self.machine)
             overdue(self.machine)
 
     def shutdown(self) -> None:

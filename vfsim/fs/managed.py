@@ -208,7 +208,8 @@ def finish_automount(mnt: Mount, path: Path) -> bool:
     Source: ``finish_automount``.
     """
     if mnt.mnt_count < 2:
-        bug("kernel.bug", f"d_automount() gave a mount with {mnt.mnt_count} references, not 2")
+        what = f"d_automount() gave a mount with {mnt.mnt_count} references, not 2"
+        bug("kernel.bug", what, by=path.dentry.d_op.d_automount)
     mntget(mnt)  # do_add_mount() consumes one in any case
     try:
         if mnt.mnt_sb is path.mnt.mnt_sb and mnt.mnt_root is path.dentry:

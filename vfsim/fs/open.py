@@ -225,7 +225,9 @@ class _Opening:
                 self._truncate(bool(self.op.flags & os.O_TRUNC) and regular and not self.created)
                 return None
             if self.created:
-                assert dentry.d_inode is not None
+                if dentry.d_inode is None:  # create() left it so: Linux's may_open() says this
+                    dput(dentry)
+                    raise ENOENT()
                 nd.step_into((nd.mnt, dentry, dentry.d_inode, 0), False)
                 nd.end_of_link()
                 self._open(nd.mnt, nd.dentry, 0, self.op.flags & ~os.O_TRUNC)
@@ -524,7 +526,8 @@ def _unnamed(path: Path, op: OpenFlags, file: File) -> None:
     try:
         dir.i_op.tmpfile(dir, child, without_umask(dir, op.mode))
         inode = child.d_inode
-        assert inode is not None
+        if inode is None:  # as in `_Opening`
+            raise ENOENT()
         may_open(inode, 0, op.flags)
         vfs_open(file, path.mnt, child)
     finally:

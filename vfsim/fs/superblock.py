@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 
-from vfsim.checks.lifetime import free, hand_over, note_ref
+from vfsim.checks.lifetime import free, note_ref
 from vfsim.fs.dentry import DCACHE_LRU_LIST, Dentry
 from vfsim.fs.inode import MS_ACTIVE
 from vfsim.fs.operations import DentryOperations, FileSystemType, SuperOperations
@@ -336,7 +336,6 @@ def sget(
             kmalloc()
             new = SuperBlock(fs_type, flags)
             note_ref(new, 1, "sget")
-            hand_over(new, "sget")
             new.s_umount.down_write(SINGLE_DEPTH_NESTING)
         else:
             break

@@ -27,7 +27,8 @@ Each page says who calls the methods in Linux; which of them nobody calls here i
 `vfsim.testing.selftest.contract.without`.
 
 Names, order and meaning of parameters are v4.10's, with Python values: user pointers are bytes,
-out-parameters are results, an errno is raised as ``OSError`` (``raise ENOSPC()``).
+out-parameters are results, an errno is raised as ``OSError`` (``raise ENOSPC()``): but not by the
+methods marked `cannot_fail`, which in C return void or a truth, and whose callers go on regardless.
 """
 
 from __future__ import annotations

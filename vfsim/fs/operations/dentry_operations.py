@@ -33,6 +33,7 @@ from vfsim.checks.rules import (
     Lock,
     MayBlock,
     RcuWalk,
+    cannot_fail,
     cell,
     expects,
     must_hold,
@@ -45,6 +46,8 @@ from vfsim.sim.errors import EACCES
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from vfsim.fs.dcache import Dentry
     from vfsim.fs.inode import Inode
     from vfsim.fs.mount import Mount, Path
@@ -126,7 +129,7 @@ class DentryOperations(Operations):
 
     @prototype("int (*d_hash)(const struct dentry *, struct qstr *);")
     @row("no", "no", "no", "maybe")
-    def d_hash(self, dentry: Dentry, name: str) -> str:
+    def d_hash(self, dentry: Dentry, name: str) -> Hashable:
         """Never sleeps.  The key under which ``name`` is hashed in directory ``dentry``.
 
         Names that `d_compare` takes for equal must have equal keys.  Raises whatever a bad name
@@ -151,6 +154,7 @@ class DentryOperations(Operations):
         "no",
         "maybe",
     )
+    @cannot_fail
     def d_compare(self, dentry: Dentry, len: int, str: str, name: str) -> int:
         """Never sleeps.  0 if the candidate ``dentry``'s name ``str`` is the ``name`` looked for,
         else something else.
@@ -161,6 +165,7 @@ class DentryOperations(Operations):
 
     @prototype("int (*d_delete)(struct dentry *);")
     @row("no", "yes", "no", "no")
+    @cannot_fail
     def d_delete(self, dentry: Dentry) -> bool:
         """Never sleeps.  The last reference is being put: forget the name at once?
 
@@ -177,18 +182,21 @@ class DentryOperations(Operations):
 
     @prototype("void (*d_release)(struct dentry *);")
     @row("no", "no", "yes", "no")
+    @cannot_fail
     def d_release(self, dentry: Dentry) -> None:
         """Sleeps.  The dentry is dead and about to be freed: free what ``d_fsdata`` holds."""
 
     @row("no", "yes", "no", "no")
     @must_hold("dentry.d_parent.d_lock", when=has_parent, rule="E25")
     @must_hold("dentry.d_inode.i_lock", when=positive, rule="E25")
+    @cannot_fail
     def d_prune(self, dentry: Dentry) -> None:
         """Never sleeps.  The dentry is about to leave the cache."""
 
     @prototype("void (*d_iput)(struct dentry *, struct inode *);")
     @row("no", "no", "yes", "no")
     @takes_ref("inode")
+    @cannot_fail
     def d_iput(self, dentry: Dentry, inode: Inode) -> None:
         """Sleeps.  The dentry loses its inode: put the reference it had.
 

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from vfsim.checks.calls import Call
 from vfsim.checks.contract import Operations
+from vfsim.checks.lifetime import hand_over
 from vfsim.checks.rules import (
     MayBlock,
     acquires,
+    cannot_fail,
     gives_ref,
     must_hold,
     prototype,
@@ -47,7 +49,8 @@ def returns_a_root(call: Call) -> Iterator[None]:
     yield
     if call.error is None:
         root = call.result
-        call.check("P13", hasattr(root, "d_sb"), f"returned {root!r}, not the root dentry")
+        if call.check("P13", hasattr(root, "d_sb"), f"returned {root!r}, not the root dentry"):
+            hand_over(root.d_sb, "mount")  # its active reference
 
 
 def shuts_down(call: Call, sb: SuperBlock) -> Iterator[None]:
@@ -136,6 +139,7 @@ class FileSystemType(Operations):
     @must_hold("sb.s_umount", rule="P15")
     @releases("sb.s_umount", rule="P16")
     @watch(shuts_down)
+    @cannot_fail
     def kill_sb(self, sb: SuperBlock) -> None:
         """Sleeps.  Shut the superblock down, unlock ``s_umount``, let go of what `mount` took.
 

@@ -46,6 +46,7 @@ from vfsim.checks.contract import Operations
 from vfsim.checks.rules import (
     ADAPTED,
     Lock,
+    cannot_fail,
     expects,
     gives_ref,
     must_hold,
@@ -428,6 +429,7 @@ class InodeOperations(Operations):
         raise EOPNOTSUPP()
 
     @prototype("void (*truncate) (struct inode *);")
+    @cannot_fail
     def truncate(self, inode: Inode) -> None:
         """Sleeps.  Cut what is stored down to ``i_size``.  Called for a filesystem without
         `setattr`, as kernels up to 2.6.37 did; the document gives it no row.

@@ -40,6 +40,7 @@ from vfsim.checks.lifetime import freed_by
 from vfsim.checks.rules import (
     ADAPTED,
     Lock,
+    cannot_fail,
     expects,
     must_hold,
     must_hold_shared,
@@ -173,6 +174,7 @@ class SuperOperations(Operations):
     @prototype("void (*destroy_inode)(struct inode *);")
     @row("")
     @watch(frees_after_a_grace_period)
+    @cannot_fail
     def destroy_inode(self, inode: Inode) -> None:
         """Sleeps.  Give back what `alloc_inode` made; walks may still look at it until a grace
         period has passed.
@@ -186,6 +188,7 @@ class SuperOperations(Operations):
 
     @prototype("void (*dirty_inode) (struct inode *, int flags);")
     @row("")
+    @cannot_fail
     def dirty_inode(self, inode: Inode, flags: int) -> None:
         """Sleeps.  The inode's own fields became dirty (a journal wants to know).
 
@@ -210,6 +213,7 @@ class SuperOperations(Operations):
     )
     @never_blocks(rule="P7")
     @expects(unused_and_not_new, rule="E11")
+    @cannot_fail
     def drop_inode(self, inode: Inode) -> bool:
         """Never sleeps.  The last reference was put: evict the inode now?
 
@@ -224,6 +228,7 @@ class SuperOperations(Operations):
     @expects(being_freed, rule="E10")
     @watch(clears)
     @watch(ends_outside_of_the_directory)
+    @cannot_fail
     def evict_inode(self, inode: Inode) -> None:
         """Sleeps.  The inode goes: throw its pages away, free its blocks if it has no links,
         ``clear_inode`` it.
@@ -237,6 +242,7 @@ class SuperOperations(Operations):
 
     @prototype("void (*put_super) (struct super_block *);")
     @row("write")
+    @cannot_fail
     def put_super(self, sb: SuperBlock) -> None:
         """Sleeps.  Unmounting: free what ``s_fs_info`` holds.  All inodes are gone.
 
@@ -299,6 +305,7 @@ class SuperOperations(Operations):
 
     @prototype("void (*umount_begin) (struct super_block *);")
     @row("no")
+    @cannot_fail
     def umount_begin(self, sb: SuperBlock) -> None:
         """Sleeps.  A forced umount begins: give up waiting for a server.  Left out: nothing."""
 
@@ -337,6 +344,7 @@ class SuperOperations(Operations):
 
     @prototype("int (*bdev_try_to_free_page)(struct super_block*, struct page*, gfp_t);")
     @row("no (see below)", not_promised="sb.s_umount")
+    @cannot_fail
     def bdev_try_to_free_page(self, sb: SuperBlock, page: Page, gfp: int) -> bool:
         """Sleeps.  Free what the filesystem attached to a page of its block device; True if the
         page has nothing left.

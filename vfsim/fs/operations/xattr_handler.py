@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from vfsim.checks.contract import Operations
-from vfsim.checks.rules import Lock, expects, prototype, row
+from vfsim.checks.rules import Lock, cannot_fail, expects, prototype, row
 from vfsim.fs.operations.freeze_rules import (
     the_write_level_is_held_outside_of_the_inode,
 )
@@ -50,6 +50,7 @@ class XattrHandler(Operations):
 
     @prototype("bool (*list)(struct dentry *dentry);")
     @row("no")
+    @cannot_fail
     def list(self, dentry: Dentry) -> bool:
         """Sleeps.  Does listxattr(2) show them to this task?  Left out: yes."""
         return True

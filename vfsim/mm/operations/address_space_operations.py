@@ -46,6 +46,7 @@ from vfsim.checks.obligations import owe
 from vfsim.checks.rules import (
     ADAPTED,
     Lock,
+    cannot_fail,
     cell,
     expects,
     must_hold,
@@ -273,6 +274,7 @@ class AddressSpaceOperations(Operations):
     @prototype("int (*set_page_dirty)(struct page *page);")
     @row(cell("no", not_promised="page.lock"), "")
     @never_blocks(rule="P41")
+    @cannot_fail
     def set_page_dirty(self, page: Page) -> bool:
         """Never sleeps.  The page was changed; returns whether it was clean.  Maybe under a
         spinlock, maybe unlocked.
@@ -384,6 +386,7 @@ class AddressSpaceOperations(Operations):
     @prototype("void (*invalidatepage) (struct page *, unsigned int, unsigned int);")
     @row("yes", "")
     @watch(drops_what_is_truncated)
+    @cannot_fail
     def invalidatepage(self, page: Page, offset: int, length: int) -> None:
         """Sleeps.  Part of the page is being truncated: drop what is attached to it.
 
@@ -398,6 +401,7 @@ class AddressSpaceOperations(Operations):
     @never_blocks(when=it_cannot_wait, rule="P17")
     @expects(not_under_writeback, rule="E14")
     @watch(lets_go_of_buffers)
+    @cannot_fail
     def releasepage(self, page: Page, gfp: int) -> bool:
         """Sleeps.  Memory is wanted: True if what was attached to the page is gone (the document
         says it inversely).
@@ -412,6 +416,7 @@ class AddressSpaceOperations(Operations):
     @row("yes", "")
     @never_blocks(rule="P17")
     @expects(out_of_the_mapping, rule="P48")
+    @cannot_fail
     def freepage(self, page: Page) -> None:
         """Never sleeps.  The page has left the page cache.  Left out: nothing."""
 
