@@ -256,25 +256,25 @@ def dcache_readdir(file: File, ctx: DirContext) -> None:
     """Sleeps.  ``iterate`` of a tree in the dcache: the children, oldest first.
 
     A child's position is the number it got when it came into the directory, so positions stay good
-    while others come and go (Linux keeps a dentry of its own in the list as a cursor).  Takes
-    d_lock and the children's.
+    while others come and go (Linux keeps a dentry of its own in the list as a cursor).  d_lock
+    keeps the list while it is read, and is not held while names are emitted.  The children's own
+    locks are not taken: a child is looked at once, as it is (``simple_positive``), and its name
+    stays because the caller holds the directory.
     """
     if not ctx.emit_dots(file):
         return
     parent = file.f_path.dentry
-    found = []
+    first, most = ctx.pos, ctx.most
+    found: list[tuple[int, str, int, int]] = []
     with parent.d_lock:
-        if ctx.pos >= parent.d_next_pos:  # the end: nobody came since the last one was listed
+        if first >= parent.d_next_pos:  # the end: nobody came since the last one was listed
             return
         for child in parent.d_subdirs or ():
             pos = child.d_child_pos
-            if pos < ctx.pos:
-                continue
-            child.d_lock.lock(DENTRY_D_LOCK_NESTED)
-            inode = child.d_inode if child.d_hashed else None
-            if inode is not None:
+            if pos >= first and child.d_hashed and (inode := child.d_inode) is not None:
                 found.append((pos, child.d_name, inode.i_ino, inode.i_mode >> 12))
-            child.d_lock.unlock()
+                if len(found) > most:
+                    break
     for pos, name, ino, d_type in found:
         if not ctx.emit(name, ino, d_type):
             return

@@ -42,6 +42,7 @@ from vfsim.sim.errors import (
     ESPIPE,
 )
 from vfsim.sim.faults import COPY, copied, fails, fault_in
+from vfsim.sim.state import K
 
 if TYPE_CHECKING:
     from vfsim.fs.dentry import Dentry
@@ -51,6 +52,9 @@ MAX_RW_COUNT = 0x7FFFF000
 LOFF_MAX = (1 << 63) - 1
 SEEK_DATA = getattr(os, "SEEK_DATA", 3)
 SEEK_HOLE = getattr(os, "SEEK_HOLE", 4)
+
+_DIRENT = 24
+"""The bytes of the shortest entry (``struct linux_dirent64``)."""
 
 _NO_READ = FileOperations.read
 _NO_WRITE = FileOperations.write
@@ -237,7 +241,7 @@ class DirContext:
         entries: what was emitted so far, as (name, ino, type).
     """
 
-    __slots__ = ("entries", "full", "lost", "pos", "room")
+    __slots__ = ("_may_fail", "entries", "full", "lost", "pos", "room")
 
     def __init__(self, pos: int, room: int) -> None:
         self.pos = pos
@@ -245,6 +249,12 @@ class DirContext:
         self.full = False
         self.lost = False
         self.entries: list[tuple[str, int, int]] = []
+        self._may_fail = COPY in K.machine.faults
+
+    @property
+    def most(self) -> int:
+        """No more entries than that will fit."""
+        return self.room // _DIRENT
 
     def emit(self, name: str, ino: int, d_type: int) -> bool:
         """Never sleeps.  Add one entry; False if the buffer is full, or gone: then stop, and leave
@@ -253,11 +263,12 @@ class DirContext:
         Args:
             name: as in the directory.  ino: its inode number.  d_type: DT_* (``mode >> 12``).
         """
-        need = len(name.encode("utf-8", "surrogateescape")) + 27 & ~7  # as in struct linux_dirent64
+        length = len(name if name.isascii() else name.encode("utf-8", "surrogateescape"))
+        need = length + 27 & ~7  # as in struct linux_dirent64
         if need > self.room:
             self.full = True
             return False
-        if fails(COPY):
+        if self._may_fail and fails(COPY):
             self.lost = True
             return False
         self.room -= need
