@@ -41,6 +41,7 @@ from vfsim.checks import clocks, epochs, windows
 from vfsim.checks.blame import KERNEL, owner_of, short
 from vfsim.checks.epochs import learn, publish
 from vfsim.checks.history import chain, is_lock, spelled
+from vfsim.checks.windows import KNOWN, STALE, WINDOWS
 from vfsim.locks.seqlock import SeqCount
 from vfsim.locks.srcu import Srcu
 from vfsim.sim.context import SHARED
@@ -139,10 +140,10 @@ class Var:
 
     __slots__ = ("marked", "reads", "write")
 
-    def __init__(self) -> None:
-        self.write: Seen | None = None
-        self.reads: dict[Any, Seen] = {}
-        self.marked: dict[tuple[Any, bool], Seen] = {}
+    def __init__(self, write: Seen | None, reads: dict[Any, Seen]) -> None:
+        self.write = write
+        self.reads = reads
+        self.marked: dict[tuple[Any, bool], Seen] | None = None  # few fields have any
 
 
 def _looked(t: Task, e: Epoch, frame: FrameType, kind: int) -> Seen | None:
@@ -185,6 +186,10 @@ class Watched:
         self.field = field
         self.raw = f"raw_{field.name}"
         self.guard = guard
+        self.rcu = guard.rcu
+        self.lockless = guard.lockless
+        self.publishes = guard.publishes
+        self.unless = guard.unless
         self.count = _counter(guard.seq) if guard.seq else None
         self.last_read: dict[Any, Epoch] = {}
         self.last_write: dict[Any, Epoch] = {}
@@ -202,53 +207,53 @@ class Watched:
         """A plain read, by another epoch than the last one."""
         t = K.cur
         e = t.epoch
-        guard = self.guard
-        if windows.STALE:
+        if STALE:
             windows.used(obj, f"reads .{self.field.name} of a")
             windows.fresh(self._value(obj))
-        windows.met(t, obj)
-        if guard.publishes:
-            self._learn(obj)
-        if e is None or (guard.rcu and t.ctx.rcu) or (guard.unless and self._free(obj)):
+        KNOWN[t][obj] = None
+        if e is None:
+            return
+        if self.publishes and (before := self.published.get(obj)) is not None:
+            learn(t, before)
+        if (self.rcu and t.ctx.rcu) or (self.unless and self._free(obj)):
             return
         in_window = self.count is not None and self._in_window(t, obj)
-        if guard.lockless and not in_window:
+        if self.lockless and not in_window:
+            self.last_read[obj] = e
             return
-        var = self.vars.get(obj)
-        if var is None:
-            var = self.vars[obj] = Var()
         seen = _looked(t, e, sys._getframe(2), WINDOW if in_window else READ)
         if seen is None:
             return
         if in_window:
             self._look_again(t, obj, seen)
+        else:
+            self.last_read[obj] = e
         if K.trace is not None:
             self._note(obj, "read")
+        var = self.vars.get(obj)
+        if var is None:
+            self.vars[obj] = Var(None, {e.who: seen})
+            return
         w = var.write
         if w is not None and not e.after(w[0]):
             self._meet(obj, w, seen)
         if var.marked:
-            self._meet_marked(obj, var, seen)
-        if not in_window:
-            self.last_read[obj] = e
+            self._meet_marked(obj, var.marked, seen)
         var.reads[e.who] = seen
 
     def write(self, obj: Any, value: Any) -> None:
         """A plain write, by another epoch than the last one."""
         t = K.cur
         e = t.epoch
-        if windows.STALE:
+        if STALE:
             windows.used(obj, f"sets .{self.field.name} of a")
             windows.used(value, f"stores in .{self.field.name} a")
-        windows.met(t, obj)
-        if self.guard.publishes:
+        KNOWN[t][obj] = None
+        if self.publishes:
             self._publish(obj)
-        if e is None or (self.guard.unless and self._free(obj)):
+        if e is None or (self.unless and self._free(obj)):
             return
-        var = self.vars.get(obj)
-        if var is None:
-            var = self.vars[obj] = Var()
-        kind = self._kind(obj, value)
+        kind = WRITE if self._value(obj) is not value else REWRITE
         if self.count is not None and self.count(obj).owner is t:
             kind |= SECTION
         seen = _looked(t, e, sys._getframe(2), kind)
@@ -256,6 +261,11 @@ class Watched:
             return
         if K.trace is not None:
             self._note(obj, "write")
+        self.last_write[obj] = e
+        var = self.vars.get(obj)
+        if var is None:
+            self.vars[obj] = Var(seen, {})
+            return
         w = var.write
         if w is not None and not e.after(w[0]):
             self._meet(obj, w, seen)
@@ -265,37 +275,28 @@ class Watched:
                     self._meet(obj, r, seen)
             var.reads.clear()
         if var.marked:
-            self._meet_marked(obj, var, seen)
-            var.marked.clear()
-        self.last_write[obj] = e
+            self._meet_marked(obj, var.marked, seen)
+            var.marked = None
         var.write = seen
 
     def _publish(self, obj: Any) -> None:
         """A pointer is about to be stored: whoever reads it learns what came before."""
         if K.cur.epoch is not None:
             self.published[obj] = publish(K.cur)
-
-    def _learn(self, obj: Any) -> None:
-        """A pointer is read."""
-        before = self.published.get(obj)
-        if before is not None and K.cur.epoch is not None:
-            learn(K.cur, before)
+            self.last_read.pop(obj, None)
 
     def _value(self, obj: Any) -> Any:
         """What is in the field, without looking at it as a task would."""
         return getattr(obj, self.raw)
 
-    def _kind(self, obj: Any, value: Any) -> int:
-        return WRITE if self._value(obj) is not value else REWRITE
-
     def _in_window(self, t: Task, obj: Any) -> bool:
         """Whether the task looks at the object in a window; remembers what it sees there."""
         assert self.count is not None
-        window = windows.WINDOWS.get(t, {}).get(self.count(obj))
+        window = WINDOWS[t].get(self.count(obj))
         if window is None:
             return False
         value = self._value(obj)
-        if type(value) in STRUCTS and not windows.knows(t, value):
+        if type(value) in STRUCTS and value not in KNOWN[t]:
             window.read[value] = f"{self.field.cls.__name__}.{self.field.name}"
         return True
 
@@ -303,7 +304,7 @@ class Watched:
         """A window that shows two different pointers has to be asked about."""
         assert self.count is not None
         count = self.count(obj)
-        window, value = windows.WINDOWS[t][count], self._value(obj)
+        window, value = WINDOWS[t][count], self._value(obj)
         if not window.shows_another(obj, self.field.name, value):
             return
         look, title = Look(*seen), f"{self.field.cls.__name__}.{self.field.name}"
@@ -322,11 +323,16 @@ class Watched:
         """A marked access."""
         t = K.cur
         e = t.epoch
-        if self.guard.publishes:
-            (self._publish if write else self._learn)(obj)
-        if e is None or (self.guard.unless and self._free(obj)):
+        if self.publishes:
+            if write:
+                self._publish(obj)
+            elif e is not None and (before := self.published.get(obj)) is not None:
+                learn(t, before)
+        if e is None or (self.unless and self._free(obj)):
             return
-        var = self.vars.setdefault(obj, Var())
+        var = self.vars.get(obj)
+        if var is None:
+            var = self.vars[obj] = Var(None, {})
         seen = _looked(t, e, sys._getframe(3), MARKED | write)
         if seen is None:
             return
@@ -336,6 +342,8 @@ class Watched:
             for r in var.reads.values():
                 if not e.after(r[0]):
                     self._meet(obj, r, seen)
+        if var.marked is None:
+            var.marked = {}
         var.marked[e.who, write] = seen
         self.last_read.pop(obj, None)  # what is plain and comes next must look at this
         self.last_write.pop(obj, None)
@@ -345,14 +353,14 @@ class Watched:
         if K.trace is not None and not self.field.is_point:
             K.trace.note(K.cur, kind, Field(obj, self.field.name))
 
-    def _meet_marked(self, obj: Any, var: Var, seen: Seen) -> None:
-        for (_, write), other in var.marked.items():
+    def _meet_marked(self, obj: Any, marked: dict[tuple[Any, bool], Seen], seen: Seen) -> None:
+        for (_, write), other in marked.items():
             if write and not seen[0].after(other[0]):
                 self._meet(obj, other, seen)
 
     def _free(self, obj: Any) -> bool:
         """Whether the declaration says that the object needs no protection now."""
-        for name in self.guard.unless:
+        for name in self.unless:
             value = getattr(obj, name)
             if value() if callable(value) else value:
                 return True
