@@ -134,16 +134,33 @@ class Var:
     """What is remembered of one field of one object.
 
     Attributes:
-        write: the last plain write.  reads: the last plain read of each task since then.
+        write: the last plain write.  read: the last plain read since then of the task that was the
+            first to read, and others: those of all others, by who.
         marked: the last marked write and read of each task, by (who, whether it writes).
     """
 
-    __slots__ = ("marked", "reads", "write")
+    __slots__ = ("marked", "others", "read", "write")
 
-    def __init__(self, write: Seen | None, reads: dict[Any, Seen]) -> None:
+    def __init__(self, write: Seen | None = None, read: Seen | None = None) -> None:
         self.write = write
-        self.reads = reads
-        self.marked: dict[tuple[Any, bool], Seen] | None = None  # few fields have any
+        self.read = read
+        self.others: dict[Any, Seen] | None = None
+        self.marked: dict[tuple[Any, bool], Seen] | None = None
+
+    def note(self, e: Epoch, seen: Seen) -> None:
+        """A plain read."""
+        first = self.read
+        if first is None or first[0].who is e.who:
+            self.read = seen
+        elif self.others is None:
+            self.others = {e.who: seen}
+        else:
+            self.others[e.who] = seen
+
+    def reads(self) -> list[Seen]:
+        """The reads, one of each task."""
+        first = [] if self.read is None else [self.read]
+        return first if self.others is None else [*first, *self.others.values()]
 
 
 def _looked(t: Task, e: Epoch, frame: FrameType, kind: int) -> Seen | None:
@@ -232,14 +249,14 @@ class Watched:
             self._note(obj, "read")
         var = self.vars.get(obj)
         if var is None:
-            self.vars[obj] = Var(None, {e.who: seen})
+            self.vars[obj] = Var(None, seen)
             return
         w = var.write
         if w is not None and not e.after(w[0]):
             self._meet(obj, w, seen)
         if var.marked:
             self._meet_marked(obj, var.marked, seen)
-        var.reads[e.who] = seen
+        var.note(e, seen)
 
     def write(self, obj: Any, value: Any) -> None:
         """A plain write, by another epoch than the last one."""
@@ -264,16 +281,16 @@ class Watched:
         self.last_write[obj] = e
         var = self.vars.get(obj)
         if var is None:
-            self.vars[obj] = Var(seen, {})
+            self.vars[obj] = Var(seen)
             return
         w = var.write
         if w is not None and not e.after(w[0]):
             self._meet(obj, w, seen)
-        if var.reads:
-            for r in var.reads.values():
+        if var.read is not None:
+            for r in var.reads():
                 if not e.after(r[0]):
                     self._meet(obj, r, seen)
-            var.reads.clear()
+            var.read = var.others = None
         if var.marked:
             self._meet_marked(obj, var.marked, seen)
             var.marked = None
@@ -332,14 +349,14 @@ class Watched:
             return
         var = self.vars.get(obj)
         if var is None:
-            var = self.vars[obj] = Var(None, {})
+            var = self.vars[obj] = Var()
         seen = _looked(t, e, sys._getframe(3), MARKED | write)
         if seen is None:
             return
         if write:
             if var.write is not None and not e.after(var.write[0]):
                 self._meet(obj, var.write, seen)
-            for r in var.reads.values():
+            for r in var.reads():
                 if not e.after(r[0]):
                     self._meet(obj, r, seen)
         if var.marked is None:
