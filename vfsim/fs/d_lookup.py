@@ -36,6 +36,7 @@ from vfsim.fs.dentry import (
     DCACHE_OP_INIT,
     DCACHE_PAR_LOOKUP,
     Dentry,
+    d_chain,
     dcache,
     dput,
     link_child,
@@ -112,18 +113,16 @@ def d_lookup_fast(parent: Dentry, name: str) -> Dentry | None:
     key = name_key(parent, name)
     found = None
     rcu_read_lock()
-    table = parent.d_hashtable
-    if table is not None:
-        for dentry in table.get(key, ()):
-            lock = dentry.d_lock
-            lock.lock()
-            if dentry.d_parent is parent and dentry.d_hashed and _same_name(parent, dentry, name):
-                dentry.d_lockref.count += 1
-                lock.unlock()
-                note_ref(dentry, 1, "d_lookup")
-                found = dentry
-                break
+    for dentry in d_chain(parent, key):
+        lock = dentry.d_lock
+        lock.lock()
+        if dentry.d_parent is parent and dentry.d_hashed and _same_name(parent, dentry, name):
+            dentry.d_lockref.count += 1
             lock.unlock()
+            note_ref(dentry, 1, "d_lookup")
+            found = dentry
+            break
+        lock.unlock()
     rcu_read_unlock()
     return found
 
@@ -148,9 +147,8 @@ def d_lookup_rcu(parent: Dentry, name: str, key: Any) -> tuple[Dentry | None, in
     that is being moved is looked at like any other.  Source: ``__d_lookup_rcu``.
     """
     table = parent.d_hashtable
-    if table is None:
-        return None, 0
-    for dentry in table.get(key, ()):
+    dentry = None if table is None else table.get(key)
+    while dentry is not None:
         seq = dentry.d_seq.raw_begin()
         if dentry.d_parent is not parent or not dentry.d_hashed:
             windows.left(dentry.d_seq)
@@ -160,6 +158,7 @@ def d_lookup_rcu(parent: Dentry, name: str, key: Any) -> tuple[Dentry | None, in
                 return dentry, found
         elif dentry.d_name == name:
             return dentry, seq
+        dentry = dentry.d_hash_next
     return None, 0
 
 
