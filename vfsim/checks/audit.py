@@ -168,6 +168,8 @@ class Audit(Races):
         slots: (class, slot) of the kernel's that hold what belongs to the filesystem.
     """
 
+    always = True
+
     def __init__(self, classes: Iterable[type], slots: Iterable[tuple[type, str]]) -> None:
         super().__init__()
         self.classes = list(classes)

@@ -519,7 +519,13 @@ def set(o, value):{point_write}
 
 
 class Races(Access):
-    """Declared fields are looked at, and the clocks are kept."""
+    """Declared fields are looked at, and the clocks are kept.
+
+    Attributes:
+        always: a task is looked at also while it is alone.
+    """
+
+    always = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -556,7 +562,7 @@ class Races(Access):
 
     def begin(self, machine: Machine) -> None:
         """A machine begins to run."""
-        epochs.begin(machine)
+        epochs.begin(machine, self.always)
         windows.forget()
         for watched in self.watched:
             if watched.vars or watched.published:
@@ -589,7 +595,8 @@ def _write_begin(original: Callable[..., None]) -> Callable[..., None]:
     """A write section writes the counter: what keeps writers apart must be another lock."""
 
     def write_begin(self: SeqCount, subclass: int = 0) -> None:
-        SECTIONS.write(self, None)
+        if K.cur.epoch is not None:
+            SECTIONS.write(self, None)
         original(self, subclass)
         epochs.acquire(self)
 

@@ -33,9 +33,10 @@ The other side is a matter of races: reads in a window are allowed against write
 section only (`vfsim.checks.races`), and a write section is itself a write of the counter, so that
 two writers that nothing keeps apart race.
 
-What it cannot see: numbers, strings and truth values (an int has no identity), decisions that were
-made on what was read, and objects whose class declares no field.  A window that is left without
-asking is no finding by itself: Linux leaves one so where it found nothing.
+What it cannot see: what a task does while it is alone (`vfsim.checks.epochs`); numbers, strings and
+truth values (an int has no identity), decisions that were made on what was read, and objects whose
+class declares no field.  A window that is left without asking is no finding by itself: Linux leaves
+one so where it found nothing.
 """
 
 from __future__ import annotations
