@@ -178,11 +178,6 @@ class Audit(Races):
         self._noticed: dict[tuple[type, str, bool], Undeclared] = {}
         self._keys: dict[int, Key] = {}
 
-    @property
-    def watched(self) -> Iterable[Watched]:
-        """Every field that is looked at, declared or not."""
-        return (*super().watched, *self._noticed.values())
-
     def begin(self, machine: Any) -> None:
         """A machine begins to run."""
         super().begin(machine)

@@ -53,7 +53,7 @@ from vfsim.sim.task import HARDIRQ, TASK
 from vfsim.sim.trace import call_trace, is_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import CodeType, FrameType
 
     from vfsim.checks.epochs import Epoch
@@ -191,12 +191,17 @@ def _counter(path: str) -> Callable[[Any], SeqCount]:
     return of_the_world
 
 
+WRITTEN: list[Watched] = []
+"""The fields of which something is remembered."""
+
+
 class Watched:
     """One declared field while races are looked for.
 
     Attributes:
         last_read, last_write: by object, the epoch of the last plain read (write).
         published: by object, what came before the pointer was stored that is there now.
+        blank: nothing is remembered; else it is among the `WRITTEN`.
     """
 
     def __init__(self, field: Declared, guard: Guard) -> None:
@@ -212,6 +217,7 @@ class Watched:
         self.last_write: dict[Any, Epoch] = {}
         self.vars: dict[Any, Var] = {}
         self.published: dict[Any, Epoch] = {}
+        self.blank = True
 
     def forget(self) -> None:
         """Whatever was done came before all that follows."""
@@ -219,6 +225,7 @@ class Watched:
         self.last_write.clear()
         self.vars.clear()
         self.published.clear()
+        self.blank = True
 
     def read(self, obj: Any) -> None:
         """A plain read, by another epoch than the last one."""
@@ -230,6 +237,8 @@ class Watched:
         KNOWN[t][obj] = None
         if e is None:
             return
+        if self.blank:
+            self._begin()
         if self.publishes and (before := self.published.get(obj)) is not None:
             learn(t, before)
         if (self.rcu and t.ctx.rcu) or (self.unless and self._free(obj)):
@@ -266,11 +275,13 @@ class Watched:
             windows.used(obj, f"sets .{self.field.name} of a")
             windows.used(value, f"stores in .{self.field.name} a")
         KNOWN[t][obj] = None
+        if self.blank:
+            self._begin()
         if self.publishes:
             self._publish(obj)
         if e is None or (self.unless and self._free(obj)):
             return
-        kind = WRITE if self._value(obj) is not value else REWRITE
+        kind = self._kind(obj, value)
         if self.count is not None and self.count(obj).owner is t:
             kind |= SECTION
         seen = _looked(t, e, sys._getframe(2), kind)
@@ -296,6 +307,11 @@ class Watched:
             var.marked = None
         var.write = seen
 
+    def _begin(self) -> None:
+        """Something is about to be remembered."""
+        self.blank = False
+        WRITTEN.append(self)
+
     def _publish(self, obj: Any) -> None:
         """A pointer is about to be stored: whoever reads it learns what came before."""
         if K.cur.epoch is not None:
@@ -305,6 +321,9 @@ class Watched:
     def _value(self, obj: Any) -> Any:
         """What is in the field, without looking at it as a task would."""
         return getattr(obj, self.raw)
+
+    def _kind(self, obj: Any, value: Any) -> int:
+        return WRITE if self._value(obj) is not value else REWRITE
 
     def _in_window(self, t: Task, obj: Any) -> bool:
         """Whether the task looks at the object in a window; remembers what it sees there."""
@@ -340,6 +359,8 @@ class Watched:
         """A marked access."""
         t = K.cur
         e = t.epoch
+        if self.blank:
+            self._begin()
         if self.publishes:
             if write:
                 self._publish(obj)
@@ -531,11 +552,6 @@ class Races(Access):
         super().__init__()
         self._watched: dict[tuple[type, str], Watched] = {(SeqCount, "sequence"): SECTIONS}
 
-    @property
-    def watched(self) -> Iterable[Watched]:
-        """Every field that is looked at."""
-        return self._watched.values()
-
     def install(self) -> None:
         """Put it on every class, and on what orders."""
         super().install()
@@ -564,9 +580,9 @@ class Races(Access):
         """A machine begins to run."""
         epochs.begin(machine, self.always)
         windows.forget()
-        for watched in self.watched:
-            if watched.vars or watched.published:
-                watched.forget()
+        for watched in WRITTEN:
+            watched.forget()
+        WRITTEN.clear()
 
     def marked(self, obj: Any, name: str, write: bool) -> None:
         """A marked access happens now."""
