@@ -36,7 +36,6 @@ from vfsim.fs.dentry import (
     DCACHE_OP_INIT,
     DCACHE_PAR_LOOKUP,
     Dentry,
-    d_chain,
     dcache,
     dput,
     link_child,
@@ -113,7 +112,9 @@ def d_lookup_fast(parent: Dentry, name: str) -> Dentry | None:
     key = name_key(parent, name)
     found = None
     rcu_read_lock()
-    for dentry in d_chain(parent, key):
+    table = parent.d_hashtable
+    dentry = None if table is None else table.get(key)
+    while dentry is not None:
         lock = dentry.d_lock
         lock.lock()
         if dentry.d_parent is parent and dentry.d_hashed and _same_name(parent, dentry, name):
@@ -123,6 +124,7 @@ def d_lookup_fast(parent: Dentry, name: str) -> Dentry | None:
             found = dentry
             break
         lock.unlock()
+        dentry = dentry.d_hash_next
     rcu_read_unlock()
     return found
 

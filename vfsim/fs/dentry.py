@@ -449,16 +449,18 @@ def d_drop_locked(dentry: Dentry) -> None:
 
 def _leave_chain(parent: Dentry, key: Any, dentry: Dentry) -> None:
     """Never sleeps.  Take a dentry out of its chain.  The caller holds the bucket's lock."""
-    after = dentry.d_hash_next
-    for other in d_chain(parent, key):
-        if other.d_hash_next is dentry:
-            other.d_hash_next = after
-            return
     table: dict[Any, Dentry] = parent.d_hashtable  # type: ignore[assignment]
-    if after is None:
-        del table[key]
-    else:
-        table[key] = after
+    after = dentry.d_hash_next
+    before = table[key]
+    if before is dentry:
+        if after is None:
+            del table[key]
+        else:
+            table[key] = after
+        return
+    while before.d_hash_next is not dentry:
+        before = before.d_hash_next  # type: ignore[assignment]
+    before.d_hash_next = after
 
 
 def d_drop(dentry: Dentry) -> None:
