@@ -88,7 +88,7 @@ def begin(machine: Machine, always: bool = False) -> None:
     for table in (CLOCKS, READERS, CHAINS, POSTS, ENDED):
         table.clear()
     living = sum(task.state is not DONE for task in machine.tasks)
-    _alone[0] = not (always or living > 1 or machine.heap or machine.env.used)
+    _alone[0] = not (always or living > 1 or machine.heap or machine.events or machine.env.used)
     for task in machine.tasks:
         task.epoch = None if _alone[0] or task.kind != TASK else Epoch(task, 0, {})
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from simpy import Environment
+
 from vfsim.checks.epochs import (
     CHAINS,
     CLOCKS,
@@ -27,7 +29,6 @@ from vfsim.checks.epochs import (
 from vfsim.checks.history import holds
 from vfsim.locks import rcu_flavours
 from vfsim.sim import cpu, machine, timeline, workqueue
-from vfsim.sim.clock import Clock
 from vfsim.sim.context import BH_OFF, IRQ_OFF, RCU_BH
 from vfsim.sim.machine import Machine
 from vfsim.sim.smp import _Call
@@ -81,7 +82,7 @@ def _timer(original: Fn) -> Fn:
 
 
 def _schedule(original: Fn) -> Fn:
-    def schedule(self: Clock, *args: Any, **how: Any) -> None:
+    def schedule(self: Environment, *args: Any, **how: Any) -> None:
         if K.cur is not NOBODY:
             company(K.machine)
         original(self, *args, **how)
@@ -312,7 +313,7 @@ HOOKS: list[tuple[Any, str, Callable[[Fn], Fn]]] = [
     (Machine, "wake", _wake),
     *((module, "tick", _tick) for module in (machine, timeline)),
     (Machine, "timer", _timer),
-    (Clock, "schedule", _schedule),
+    (Environment, "schedule", _schedule),
     (Timer, "expire", _expire),
     *((module, "push", _push) for module in (cpu, rcu_flavours)),
     *((module, "pop", _pop) for module in (cpu, rcu_flavours)),

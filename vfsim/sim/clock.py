@@ -7,7 +7,6 @@ processes a user adds.  `vfsim.sim.timeline` takes whichever is due first, SimPy
 from __future__ import annotations
 
 import simpy
-from simpy.events import NORMAL, EventPriority
 
 NSEC_PER_USEC = 1_000
 NSEC_PER_MSEC = 1_000_000
@@ -18,19 +17,12 @@ class Clock(simpy.Environment):
     """A SimPy environment whose time the machine moves.
 
     Attributes:
-        used: there was an event: somebody acts beside the tasks.
+        used: an event has happened: there are processes that act beside the tasks.
     """
 
     def __init__(self) -> None:
         self.used = False
         super().__init__(initial_time=0)
-
-    def schedule(
-        self, event: simpy.Event, priority: EventPriority = NORMAL, delay: float = 0
-    ) -> None:
-        """Let an event happen after a delay; SimPy's processes, timeouts and stores all do."""
-        self.used = True
-        super().schedule(event, priority, delay)
 
     def due(self) -> int | float:
         """When SimPy's next event is due, or infinity."""
@@ -45,6 +37,7 @@ class Clock(simpy.Environment):
 
         An exception that left a process is raised as it is; SimPy would raise a copy of it.
         """
+        self.used = True
         found: BaseException | None = None
         try:
             super().step()
