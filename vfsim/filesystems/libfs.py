@@ -85,6 +85,7 @@ if TYPE_CHECKING:
 
 NAME_MAX = 255
 RENAME_NOREPLACE = 1
+_AT_ONCE = 1_024  # children that are looked at with d_lock held: as many as fit 32 KiB
 
 
 # -- names -----------------------------------------------------------------------------------------
@@ -264,21 +265,28 @@ def dcache_readdir(file: File, ctx: DirContext) -> None:
     if not ctx.emit_dots(file):
         return
     parent = file.f_path.dentry
-    first, most = ctx.pos, ctx.most
+    while found := _children_from(parent, ctx.pos):
+        for pos, name, ino, d_type in found:
+            if not ctx.emit(name, ino, d_type):
+                return
+            ctx.pos = pos + 1
+
+
+def _children_from(parent: Dentry, first: int) -> list[tuple[int, str, int, int]]:
+    """Never sleeps.  Position, name, number and type of the next children that exist, a buffer full
+    at most.  Takes d_lock.
+    """
     found: list[tuple[int, str, int, int]] = []
     with parent.d_lock:
         if first >= parent.d_next_pos:  # the end: nobody came since the last one was listed
-            return
+            return found
         for child in parent.d_subdirs or ():
             pos = child.d_child_pos
             if pos >= first and child.d_hashed and (inode := child.d_inode) is not None:
                 found.append((pos, child.d_name, inode.i_ino, inode.i_mode >> 12))
-                if len(found) > most:
+                if len(found) == _AT_ONCE:
                     break
-    for pos, name, ino, d_type in found:
-        if not ctx.emit(name, ino, d_type):
-            return
-        ctx.pos = pos + 1
+    return found
 
 
 def dcache_dir_lseek(file: File, offset: int, whence: int) -> int:

@@ -53,9 +53,6 @@ LOFF_MAX = (1 << 63) - 1
 SEEK_DATA = getattr(os, "SEEK_DATA", 3)
 SEEK_HOLE = getattr(os, "SEEK_HOLE", 4)
 
-_DIRENT = 24
-"""The bytes of the shortest entry (``struct linux_dirent64``)."""
-
 _NO_READ = FileOperations.read
 _NO_WRITE = FileOperations.write
 _NO_LLSEEK = FileOperations.llseek
@@ -250,11 +247,6 @@ class DirContext:
         self.lost = False
         self.entries: list[tuple[str, int, int]] = []
         self._may_fail = COPY in K.machine.faults
-
-    @property
-    def most(self) -> int:
-        """No more entries than that will fit."""
-        return self.room // _DIRENT
 
     def emit(self, name: str, ino: int, d_type: int) -> bool:
         """Never sleeps.  Add one entry; False if the buffer is full, or gone: then stop, and leave
