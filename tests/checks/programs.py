@@ -466,9 +466,25 @@ class Runner:
         rcu_read_unlock()
 
 
-def start(machine: Machine, program: Program) -> list[Cell]:
-    """Make the program's tasks; returns the fields that they use."""
+def start(machine: Machine, program: Program, alone: bool = False) -> list[Cell]:
+    """Make the program's tasks; returns the fields that they use.
+
+    Args:
+        alone: the first task makes the others, after it has gone through its steps once by itself.
+    """
     runner = Runner(machine)
-    for n, steps in enumerate(program):
-        machine.spawn(runner.run, steps, name=f"task{n}")
+
+    def others() -> None:
+        for n, steps in enumerate(program):
+            machine.spawn(runner.run, steps, name=f"task{n}")
+
+    def first() -> None:
+        runner.run(program[0])
+        others()
+        runner.run(program[0])
+
+    if alone:
+        machine.spawn(first)
+    else:
+        others()
     return runner.cells

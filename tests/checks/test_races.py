@@ -25,6 +25,7 @@ from vfsim.locks.rwsem import RwSem
 from vfsim.locks.spinlock import SpinLock
 from vfsim.sim.choice import RoundRobin
 from vfsim.sim.machine import Machine
+from vfsim.sim.scheduler import msleep
 from vfsim.sim.shared import (
     POINTS,
     accesses_for_its_caller,
@@ -361,3 +362,60 @@ def test_tables_name_what_exists() -> None:
     assert len(set(names)) == len(names)
     assert all(name in vars(owner) for owner, name in names)
     assert races.RACES is not None
+
+
+@kernel_struct
+class Beside:
+    """Two fields that nothing protects."""
+
+    before: Annotated[int, ordered] = 0
+    after: Annotated[int, ordered] = 0
+
+
+def _writes_on_both_sides(machine: Machine, come: Any) -> list[str]:
+    """The races of a task that writes, lets somebody come who reads, and writes."""
+    beside = Beside()
+
+    def reads() -> None:
+        assert beside.before + beside.after >= 0
+
+    def writes() -> None:
+        beside.before = 1
+        come(reads)
+        beside.after = 1
+        msleep(1)
+
+    machine.spawn(writes)
+    machine.run()
+    machine.bury()
+    return [violation.rule for violation in machine.violations]
+
+
+@pytest.mark.parametrize("who", ["task", "handler", "timer"])
+def test_who_was_alone_is_looked_at_when_somebody_comes(who: str) -> None:
+    """What it did before comes before them, what it does then races; however they come."""
+    machine = Machine(judge=KernelJudge(races=True))
+
+    def come(reads: Any) -> None:
+        if who == "task":
+            machine.spawn(reads)
+        elif who == "handler":
+            machine.post_irq(1, reads)
+        else:
+            machine.timer(10, reads)
+
+    assert _writes_on_both_sides(machine, come) == ["race.Beside.after"]
+
+
+def test_nobody_is_alone_beside_a_device() -> None:
+    """An interrupt that a device model posts comes after nothing that the task did."""
+    machine = Machine(judge=KernelJudge(races=True))
+    readers: list[Any] = []
+
+    def device() -> Any:
+        yield machine.env.timeout(10)
+        machine.post_irq(1, readers[0])
+
+    machine.env.process(device())
+    found = _writes_on_both_sides(machine, readers.append)
+    assert found == ["race.Beside.before", "race.Beside.after"]

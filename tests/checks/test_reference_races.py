@@ -44,24 +44,26 @@ class Spy:
 
         monkeypatch.setattr(races.Watched, "_race", spying)
 
-    def run(self, seed: int, trace: Trace | None) -> tuple[list[programs.Cell], Found]:
+    def run(
+        self, seed: int, trace: Trace | None, alone: bool = False
+    ) -> tuple[list[programs.Cell], Found]:
         """Run the program of a seed; its fields, and which of them race."""
         self.objects.clear()
         strategy = RandomWalk(seed) if seed % 4 else RoundRobin()
         judge = KernelJudge(races=True)
         machine = Posting(1 + seed % 3, strategy, judge, trace, max_steps=20_000)
         try:
-            cells = programs.start(machine, programs.generate(seed))
+            cells = programs.start(machine, programs.generate(seed), alone)
             machine.run()
         finally:
             machine.bury()
         return cells, [i for i, c in enumerate(cells) if any(c is o for o in self.objects)]
 
 
-def compare(spy: Spy, seed: int) -> tuple[str, set[str] | None]:
+def compare(spy: Spy, seed: int, alone: bool = False) -> tuple[str, set[str] | None]:
     """What differs on the program of a seed, or ""; and what the slow one found."""
     trace = Trace(stacks=False)
-    cells, found = spy.run(seed, trace)
+    cells, found = spy.run(seed, trace, alone)
     slow = reference_races.races(trace.events, ".plain")
     fast = {f"{trace.label(cells[i])}.plain" for i in found}
     if slow is None or slow == fast:
@@ -86,6 +88,17 @@ def test_fast_and_slow_find_the_same(block: int, monkeypatch: pytest.MonkeyPatch
             assert spy.run(seed, None)[1] == found
     assert judged > 0.6 * each
     assert 0.3 * judged < racing < 0.8 * judged
+
+
+def test_they_agree_on_who_is_alone_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a task does by itself races with nothing, and what it does next may."""
+    spy = Spy(monkeypatch)
+    racing = 0
+    for seed in range(300):
+        difference, slow = compare(spy, seed, alone=True)
+        assert not difference, difference
+        racing += bool(slow)
+    assert racing > 60
 
 
 def _same(original: Any) -> Any:

@@ -124,6 +124,31 @@ def test_undeclared_state_is_found() -> None:
     assert ("audit", 1) in decode(number.token).options
 
 
+class LookingDir(RamDirectory):
+    """Looks at a list that another process changes in place."""
+
+    def mknod(self, dir: Inode, dentry: Dentry, mode: int, dev: int) -> None:
+        info = dir.i_sb.s_fs_info
+        if dentry.d_name == "a":
+            info.names.append("a")
+        else:
+            assert len(info.names) < 2
+        super().mknod(dir, dentry, mode, dev)
+
+
+class LookingFS(CarelessFS):
+    """The same ramfs with such directories."""
+
+    name = "lookingfs"
+    directory: RamDirectory = LookingDir()
+
+
+def test_who_looks_into_what_another_changes_is_found() -> None:
+    """The list stays the same object: what is in it was written."""
+    found = execute(program(LookingFS), POS(1)).violations
+    assert [violation.rule for violation in found] == ["undeclared.Info.names"]
+
+
 def test_what_is_declared_or_locked_is_silent() -> None:
     """A lock around it, a declaration, or nobody who writes: no finding."""
     for seed in range(10):

@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.zoo.processes import Patches, caught, quietly
 from vfsim.fs.dcache import Dentry
+from vfsim.fs.dentry import d_chain
 from vfsim.fs.inode import Inode
 from vfsim.fs.lookup import LOOKUP_RCU
 from vfsim.fs.syscalls import Sys
@@ -27,7 +28,7 @@ def two_stores(real: Any, dentry: Dentry, inode: Inode) -> None:
 
 def two_loads(real: Any, nd: Any, name: str) -> Any:
     """A walk as it was: the inode, and then by the flags whether there is one."""
-    known = (nd.dentry.d_hashtable or {}).get(name, ())
+    known = tuple(d_chain(nd.dentry, name))
     try:
         return real(nd, name)
     except FileNotFoundError:

@@ -168,6 +168,8 @@ class Audit(Races):
         slots: (class, slot) of the kernel's that hold what belongs to the filesystem.
     """
 
+    always = True
+
     def __init__(self, classes: Iterable[type], slots: Iterable[tuple[type, str]]) -> None:
         super().__init__()
         self.classes = list(classes)
@@ -175,11 +177,6 @@ class Audit(Races):
         self._undo: list[tuple[type, str, Any]] = []
         self._noticed: dict[tuple[type, str, bool], Undeclared] = {}
         self._keys: dict[int, Key] = {}
-
-    @property
-    def watched(self) -> Iterable[Watched]:
-        """Every field that is looked at, declared or not."""
-        return (*super().watched, *self._noticed.values())
 
     def begin(self, machine: Any) -> None:
         """A machine begins to run."""

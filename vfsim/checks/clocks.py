@@ -247,10 +247,11 @@ def _put(original: Fn) -> Fn:
 def _read_begin(original: Fn) -> Fn:
     def read_begin(self: SeqCount) -> int:
         seq: int = original(self)
-        acquire(self)
-        if K.cur.epoch is not None:
-            publish(K.cur)  # so that every read in the window is looked at
-            windows.began(self)
+        t = K.cur
+        if t.epoch is not None:
+            acquire(self)
+            publish(t)  # so that every read in the window is looked at
+            windows.began(t, self)
         return seq
 
     return read_begin
@@ -259,9 +260,11 @@ def _read_begin(original: Fn) -> Fn:
 def _read_retry(original: Fn) -> Fn:
     def read_retry(self: SeqCount, seq: int) -> bool:
         failed: bool = original(self, seq)
-        if K.cur.epoch is not None:
-            publish(K.cur)
-            windows.asked(self, failed)
+        t = K.cur
+        if t.epoch is not None:
+            if failed:
+                publish(t)  # so that every use of what is stale is looked at
+            windows.asked(t, self, failed)
         return failed
 
     return read_retry

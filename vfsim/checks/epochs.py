@@ -10,6 +10,9 @@ What others learn is an epoch that has ended and never changes; ``task.epoch`` i
 on, known to nobody else.  So "did that come before me?" is one dictionary lookup, and taking a lock
 that one released oneself costs nothing.  Source: Flanagan and Freund, "FastTrack" (PLDI 2009).
 
+A task that is alone has no epoch: nobody runs beside it, no handler waits, no device is plugged in,
+so all that it does comes before whatever others will do.  It gets one when it starts somebody.
+
 Which operations publish and learn is said in `vfsim.checks.clocks`.
 """
 
@@ -18,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vfsim.sim.state import K
-from vfsim.sim.task import TASK
+from vfsim.sim.task import DONE, TASK
 
 if TYPE_CHECKING:
     from vfsim.sim.machine import Machine
@@ -68,17 +71,35 @@ ENDED: dict[Any, int] = {}
 NOTHING = Epoch(None, 0, {})
 
 
-def begin(machine: Machine) -> None:
+_alone = [False]
+"""There is one task, and nobody else who could act: it has no epoch, and nothing is looked at."""
+
+
+def begin(machine: Machine, always: bool = False) -> None:
     """A machine begins to run: nothing has happened yet.
 
     Everything was still until now, so all that was done in earlier runs came before all that
-    follows, and need not be remembered.
+    follows, and need not be remembered.  Nor need be what a task does while it is alone: it comes
+    before all that others will do (see `company`).
+
+    Args:
+        always: give epochs also to who is alone.
     """
     for table in (CLOCKS, READERS, CHAINS, POSTS, ENDED):
         table.clear()
+    living = sum(task.state is not DONE for task in machine.tasks)
+    _alone[0] = not (always or living > 1 or machine.heap or machine.events or machine.env.used)
     for task in machine.tasks:
-        if task.kind == TASK:
-            task.epoch = Epoch(task, 0, {})
+        task.epoch = None if _alone[0] or task.kind != TASK else Epoch(task, 0, {})
+
+
+def company(machine: Machine) -> None:
+    """Never sleeps.  Somebody is about to come who acts beside the tasks: nobody is alone now."""
+    if _alone[0]:
+        _alone[0] = False
+        for task in machine.tasks:
+            if task.kind == TASK:
+                task.epoch = Epoch(task, 0, {})
 
 
 def everything(machine: Machine) -> Epoch:

@@ -50,6 +50,7 @@ class KernelJudge(Judge):
     """
 
     lockdep: Lockdep
+    keeps_books = True
 
     def __init__(self, rules: Rules = DEFAULT, races: bool = False) -> None:
         self.rules = rules

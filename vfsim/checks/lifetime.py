@@ -335,16 +335,17 @@ def note_ref(obj: Any, delta: int, why: str, count: int | None = None) -> None:
     machine = K.machine
     if K.cur is NOBODY or machine.dead:
         return
-    books: Ledger = machine.data.get(_LEDGER) or ledger(machine)
-    held = K.cur.held
-    while held is not None:
-        if held[0].is_pin:
-            books.change(held[0].site, obj, delta)
-            break
-        held = held[1]
-    else:
-        kernel = books.kernel
-        kernel[obj] = kernel.get(obj, 0) + delta
+    if machine.judge.keeps_books:
+        books: Ledger = machine.data.get(_LEDGER) or ledger(machine)
+        held = K.cur.held
+        while held is not None:
+            if held[0].is_pin:
+                books.change(held[0].site, obj, delta)
+                break
+            held = held[1]
+        else:
+            kernel = books.kernel
+            kernel[obj] = kernel.get(obj, 0) + delta
     if count is not None and (count < 0 or (delta > 0 and count <= delta and why != "new")):
         _miscounted(machine, obj, count, why)
     trace = K.trace

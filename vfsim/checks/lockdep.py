@@ -23,6 +23,7 @@ or the one that held the outer.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,6 +78,10 @@ class Entry(NamedTuple):
     at: int
 
 
+_entry = partial(tuple.__new__, Entry)
+"""Makes one of a tuple; the constructor of a named tuple takes four times as long."""
+
+
 class Lockdep:
     """The order checker of one world.
 
@@ -109,9 +114,8 @@ class Lockdep:
         code = frame.f_code
         if not _MODULES.get(code):
             code = _outside(frame)
-        self.entries[found] = Entry(
-            lock, task, task.held, code, -1 if trace is None else len(trace.events) - 1
-        )
+        at = -1 if trace is None else len(trace.events) - 1
+        self.entries[found] = _entry((lock, task, task.held, code, at))
         step = self.known.entry(found)
         self.steps.append(step)
         if node.nosleep and LockClass.all[key >> CLASS_SHIFT].sleeps and not key & TRY:

@@ -41,6 +41,7 @@ from vfsim.checks import clocks, epochs, windows
 from vfsim.checks.blame import KERNEL, owner_of, short
 from vfsim.checks.epochs import learn, publish
 from vfsim.checks.history import chain, is_lock, spelled
+from vfsim.checks.windows import KNOWN, STALE, WINDOWS
 from vfsim.locks.seqlock import SeqCount
 from vfsim.locks.srcu import Srcu
 from vfsim.sim.context import SHARED
@@ -52,7 +53,7 @@ from vfsim.sim.task import HARDIRQ, TASK
 from vfsim.sim.trace import call_trace, is_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import CodeType, FrameType
 
     from vfsim.checks.epochs import Epoch
@@ -133,16 +134,33 @@ class Var:
     """What is remembered of one field of one object.
 
     Attributes:
-        write: the last plain write.  reads: the last plain read of each task since then.
+        write: the last plain write.  read: the last plain read since then of the task that was the
+            first to read, and others: those of all others, by who.
         marked: the last marked write and read of each task, by (who, whether it writes).
     """
 
-    __slots__ = ("marked", "reads", "write")
+    __slots__ = ("marked", "others", "read", "write")
 
-    def __init__(self) -> None:
-        self.write: Seen | None = None
-        self.reads: dict[Any, Seen] = {}
-        self.marked: dict[tuple[Any, bool], Seen] = {}
+    def __init__(self, write: Seen | None = None, read: Seen | None = None) -> None:
+        self.write = write
+        self.read = read
+        self.others: dict[Any, Seen] | None = None
+        self.marked: dict[tuple[Any, bool], Seen] | None = None
+
+    def note(self, e: Epoch, seen: Seen) -> None:
+        """A plain read."""
+        first = self.read
+        if first is None or first[0].who is e.who:
+            self.read = seen
+        elif self.others is None:
+            self.others = {e.who: seen}
+        else:
+            self.others[e.who] = seen
+
+    def reads(self) -> list[Seen]:
+        """The reads, one of each task."""
+        first = [] if self.read is None else [self.read]
+        return first if self.others is None else [*first, *self.others.values()]
 
 
 def _looked(t: Task, e: Epoch, frame: FrameType, kind: int) -> Seen | None:
@@ -173,23 +191,33 @@ def _counter(path: str) -> Callable[[Any], SeqCount]:
     return of_the_world
 
 
+WRITTEN: list[Watched] = []
+"""The fields of which something is remembered."""
+
+
 class Watched:
     """One declared field while races are looked for.
 
     Attributes:
         last_read, last_write: by object, the epoch of the last plain read (write).
         published: by object, what came before the pointer was stored that is there now.
+        blank: nothing is remembered; else it is among the `WRITTEN`.
     """
 
     def __init__(self, field: Declared, guard: Guard) -> None:
         self.field = field
         self.raw = f"raw_{field.name}"
         self.guard = guard
+        self.rcu = guard.rcu
+        self.lockless = guard.lockless
+        self.publishes = guard.publishes
+        self.unless = guard.unless
         self.count = _counter(guard.seq) if guard.seq else None
         self.last_read: dict[Any, Epoch] = {}
         self.last_write: dict[Any, Epoch] = {}
         self.vars: dict[Any, Var] = {}
         self.published: dict[Any, Epoch] = {}
+        self.blank = True
 
     def forget(self) -> None:
         """Whatever was done came before all that follows."""
@@ -197,57 +225,62 @@ class Watched:
         self.last_write.clear()
         self.vars.clear()
         self.published.clear()
+        self.blank = True
 
     def read(self, obj: Any) -> None:
         """A plain read, by another epoch than the last one."""
         t = K.cur
         e = t.epoch
-        guard = self.guard
-        if windows.STALE:
+        if STALE:
             windows.used(obj, f"reads .{self.field.name} of a")
             windows.fresh(self._value(obj))
-        windows.met(t, obj)
-        if guard.publishes:
-            self._learn(obj)
-        if e is None or (guard.rcu and t.ctx.rcu) or (guard.unless and self._free(obj)):
+        KNOWN[t][obj] = None
+        if e is None:
+            return
+        if self.blank:
+            self._begin()
+        if self.publishes and (before := self.published.get(obj)) is not None:
+            learn(t, before)
+        if (self.rcu and t.ctx.rcu) or (self.unless and self._free(obj)):
             return
         in_window = self.count is not None and self._in_window(t, obj)
-        if guard.lockless and not in_window:
+        if self.lockless and not in_window:
+            self.last_read[obj] = e
             return
-        var = self.vars.get(obj)
-        if var is None:
-            var = self.vars[obj] = Var()
         seen = _looked(t, e, sys._getframe(2), WINDOW if in_window else READ)
         if seen is None:
             return
         if in_window:
             self._look_again(t, obj, seen)
+        else:
+            self.last_read[obj] = e
         if K.trace is not None:
             self._note(obj, "read")
+        var = self.vars.get(obj)
+        if var is None:
+            self.vars[obj] = Var(None, seen)
+            return
         w = var.write
         if w is not None and not e.after(w[0]):
             self._meet(obj, w, seen)
         if var.marked:
-            self._meet_marked(obj, var, seen)
-        if not in_window:
-            self.last_read[obj] = e
-        var.reads[e.who] = seen
+            self._meet_marked(obj, var.marked, seen)
+        var.note(e, seen)
 
     def write(self, obj: Any, value: Any) -> None:
         """A plain write, by another epoch than the last one."""
         t = K.cur
         e = t.epoch
-        if windows.STALE:
+        if STALE:
             windows.used(obj, f"sets .{self.field.name} of a")
             windows.used(value, f"stores in .{self.field.name} a")
-        windows.met(t, obj)
-        if self.guard.publishes:
+        KNOWN[t][obj] = None
+        if self.blank:
+            self._begin()
+        if self.publishes:
             self._publish(obj)
-        if e is None or (self.guard.unless and self._free(obj)):
+        if e is None or (self.unless and self._free(obj)):
             return
-        var = self.vars.get(obj)
-        if var is None:
-            var = self.vars[obj] = Var()
         kind = self._kind(obj, value)
         if self.count is not None and self.count(obj).owner is t:
             kind |= SECTION
@@ -256,30 +289,34 @@ class Watched:
             return
         if K.trace is not None:
             self._note(obj, "write")
+        self.last_write[obj] = e
+        var = self.vars.get(obj)
+        if var is None:
+            self.vars[obj] = Var(seen)
+            return
         w = var.write
         if w is not None and not e.after(w[0]):
             self._meet(obj, w, seen)
-        if var.reads:
-            for r in var.reads.values():
+        if var.read is not None:
+            for r in var.reads():
                 if not e.after(r[0]):
                     self._meet(obj, r, seen)
-            var.reads.clear()
+            var.read = var.others = None
         if var.marked:
-            self._meet_marked(obj, var, seen)
-            var.marked.clear()
-        self.last_write[obj] = e
+            self._meet_marked(obj, var.marked, seen)
+            var.marked = None
         var.write = seen
+
+    def _begin(self) -> None:
+        """Something is about to be remembered."""
+        self.blank = False
+        WRITTEN.append(self)
 
     def _publish(self, obj: Any) -> None:
         """A pointer is about to be stored: whoever reads it learns what came before."""
         if K.cur.epoch is not None:
             self.published[obj] = publish(K.cur)
-
-    def _learn(self, obj: Any) -> None:
-        """A pointer is read."""
-        before = self.published.get(obj)
-        if before is not None and K.cur.epoch is not None:
-            learn(K.cur, before)
+            self.last_read.pop(obj, None)
 
     def _value(self, obj: Any) -> Any:
         """What is in the field, without looking at it as a task would."""
@@ -291,11 +328,11 @@ class Watched:
     def _in_window(self, t: Task, obj: Any) -> bool:
         """Whether the task looks at the object in a window; remembers what it sees there."""
         assert self.count is not None
-        window = windows.WINDOWS.get(t, {}).get(self.count(obj))
+        window = WINDOWS[t].get(self.count(obj))
         if window is None:
             return False
         value = self._value(obj)
-        if type(value) in STRUCTS and not windows.knows(t, value):
+        if type(value) in STRUCTS and value not in KNOWN[t]:
             window.read[value] = f"{self.field.cls.__name__}.{self.field.name}"
         return True
 
@@ -303,7 +340,7 @@ class Watched:
         """A window that shows two different pointers has to be asked about."""
         assert self.count is not None
         count = self.count(obj)
-        window, value = windows.WINDOWS[t][count], self._value(obj)
+        window, value = WINDOWS[t][count], self._value(obj)
         if not window.shows_another(obj, self.field.name, value):
             return
         look, title = Look(*seen), f"{self.field.cls.__name__}.{self.field.name}"
@@ -322,20 +359,29 @@ class Watched:
         """A marked access."""
         t = K.cur
         e = t.epoch
-        if self.guard.publishes:
-            (self._publish if write else self._learn)(obj)
-        if e is None or (self.guard.unless and self._free(obj)):
+        if self.blank:
+            self._begin()
+        if self.publishes:
+            if write:
+                self._publish(obj)
+            elif e is not None and (before := self.published.get(obj)) is not None:
+                learn(t, before)
+        if e is None or (self.unless and self._free(obj)):
             return
-        var = self.vars.setdefault(obj, Var())
+        var = self.vars.get(obj)
+        if var is None:
+            var = self.vars[obj] = Var()
         seen = _looked(t, e, sys._getframe(3), MARKED | write)
         if seen is None:
             return
         if write:
             if var.write is not None and not e.after(var.write[0]):
                 self._meet(obj, var.write, seen)
-            for r in var.reads.values():
+            for r in var.reads():
                 if not e.after(r[0]):
                     self._meet(obj, r, seen)
+        if var.marked is None:
+            var.marked = {}
         var.marked[e.who, write] = seen
         self.last_read.pop(obj, None)  # what is plain and comes next must look at this
         self.last_write.pop(obj, None)
@@ -345,14 +391,14 @@ class Watched:
         if K.trace is not None and not self.field.is_point:
             K.trace.note(K.cur, kind, Field(obj, self.field.name))
 
-    def _meet_marked(self, obj: Any, var: Var, seen: Seen) -> None:
-        for (_, write), other in var.marked.items():
+    def _meet_marked(self, obj: Any, marked: dict[tuple[Any, bool], Seen], seen: Seen) -> None:
+        for (_, write), other in marked.items():
             if write and not seen[0].after(other[0]):
                 self._meet(obj, other, seen)
 
     def _free(self, obj: Any) -> bool:
         """Whether the declaration says that the object needs no protection now."""
-        for name in self.guard.unless:
+        for name in self.unless:
             value = getattr(obj, name)
             if value() if callable(value) else value:
                 return True
@@ -494,16 +540,17 @@ def set(o, value):{point_write}
 
 
 class Races(Access):
-    """Declared fields are looked at, and the clocks are kept."""
+    """Declared fields are looked at, and the clocks are kept.
+
+    Attributes:
+        always: a task is looked at also while it is alone.
+    """
+
+    always = False
 
     def __init__(self) -> None:
         super().__init__()
         self._watched: dict[tuple[type, str], Watched] = {(SeqCount, "sequence"): SECTIONS}
-
-    @property
-    def watched(self) -> Iterable[Watched]:
-        """Every field that is looked at."""
-        return self._watched.values()
 
     def install(self) -> None:
         """Put it on every class, and on what orders."""
@@ -531,11 +578,11 @@ class Races(Access):
 
     def begin(self, machine: Machine) -> None:
         """A machine begins to run."""
-        epochs.begin(machine)
+        epochs.begin(machine, self.always)
         windows.forget()
-        for watched in self.watched:
-            if watched.vars or watched.published:
-                watched.forget()
+        for watched in WRITTEN:
+            watched.forget()
+        WRITTEN.clear()
 
     def marked(self, obj: Any, name: str, write: bool) -> None:
         """A marked access happens now."""
@@ -564,7 +611,8 @@ def _write_begin(original: Callable[..., None]) -> Callable[..., None]:
     """A write section writes the counter: what keeps writers apart must be another lock."""
 
     def write_begin(self: SeqCount, subclass: int = 0) -> None:
-        SECTIONS.write(self, None)
+        if K.cur.epoch is not None:
+            SECTIONS.write(self, None)
         original(self, subclass)
         epochs.acquire(self)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from simpy import Environment
+
 from vfsim.checks.epochs import (
     CHAINS,
     CLOCKS,
@@ -18,6 +20,7 @@ from vfsim.checks.epochs import (
     Epoch,
     acquire,
     add,
+    company,
     learn,
     merged,
     publish,
@@ -29,7 +32,7 @@ from vfsim.sim import cpu, machine, timeline, workqueue
 from vfsim.sim.context import BH_OFF, IRQ_OFF, RCU_BH
 from vfsim.sim.machine import Machine
 from vfsim.sim.smp import _Call
-from vfsim.sim.state import K
+from vfsim.sim.state import NOBODY, K
 from vfsim.sim.task import BLOCKED, HARDIRQ, SOFTIRQ, SPINNING, TASK
 from vfsim.sim.timeline import Timer
 from vfsim.sim.workqueue import Pool, Work, Workqueue
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
 def _spawn(original: Fn) -> Fn:
     def spawn(self: Machine, *args: Any, **how: Any) -> Task:
+        company(self)
         task: Task = original(self, *args, **how)
         creator = K.cur
         if creator.epoch is not None:
@@ -58,6 +62,7 @@ def _spawn(original: Fn) -> Fn:
 
 def _post(original: Fn) -> Fn:
     def post(self: Machine, *args: Any) -> None:
+        company(self)
         original(self, *args)
         if K.cur.epoch is not None:
             POSTS[self.tasks[-1]] = publish(K.cur)
@@ -67,12 +72,22 @@ def _post(original: Fn) -> Fn:
 
 def _timer(original: Fn) -> Fn:
     def timer(self: Machine, *args: Any) -> Timer:
+        company(self)
         made: Timer = original(self, *args)
         if K.cur.epoch is not None:
             POSTS[made] = publish(K.cur)
         return made
 
     return timer
+
+
+def _schedule(original: Fn) -> Fn:
+    def schedule(self: Environment, *args: Any, **how: Any) -> None:
+        if K.cur is not NOBODY:
+            company(K.machine)
+        original(self, *args, **how)
+
+    return schedule
 
 
 def _expire(original: Fn) -> Fn:
@@ -298,6 +313,7 @@ HOOKS: list[tuple[Any, str, Callable[[Fn], Fn]]] = [
     (Machine, "wake", _wake),
     *((module, "tick", _tick) for module in (machine, timeline)),
     (Machine, "timer", _timer),
+    (Environment, "schedule", _schedule),
     (Timer, "expire", _expire),
     *((module, "push", _push) for module in (cpu, rcu_flavours)),
     *((module, "pop", _pop) for module in (cpu, rcu_flavours)),

@@ -33,14 +33,16 @@ The other side is a matter of races: reads in a window are allowed against write
 section only (`vfsim.checks.races`), and a write section is itself a write of the counter, so that
 two writers that nothing keeps apart race.
 
-What it cannot see: numbers, strings and truth values (an int has no identity), decisions that were
-made on what was read, and objects whose class declares no field.  A window that is left without
-asking is no finding by itself: Linux leaves one so where it found nothing.
+What it cannot see: what a task does while it is alone (`vfsim.checks.epochs`); numbers, strings and
+truth values (an int has no identity), decisions that were made on what was read, and objects whose
+class declares no field.  A window that is left without asking is no finding by itself: Linux leaves
+one so where it found nothing.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from vfsim.checks.blame import blame
@@ -82,9 +84,9 @@ class Window:
         return self.seen.setdefault((obj, field), value) is not value
 
 
-WINDOWS: dict[Task, dict[SeqCount, Window]] = {}
+WINDOWS: defaultdict[Task, dict[SeqCount, Window]] = defaultdict(dict)
 """The open windows of each task."""
-KNOWN: dict[Task, dict[Any, None]] = {}
+KNOWN: defaultdict[Task, dict[Any, None]] = defaultdict(dict)
 """What each task has used."""
 STALE: dict[Task, dict[Any, tuple[str, str, bool]]] = {}
 """By task: what it must read again, with the rule it would break, where it came from, and whether
@@ -132,37 +134,24 @@ def tear(window: Window, told: Violation) -> None:
         task.rcu_waits.append(_END)
 
 
-def met(task: Task, obj: Any) -> None:
-    """Never sleeps.  A task uses an object."""
-    mine = KNOWN.get(task)
-    if mine is None:
-        mine = KNOWN[task] = {}
-    mine[obj] = None
-
-
-def knows(task: Task, obj: Any) -> bool:
-    """Never sleeps.  Whether a task has used an object."""
-    return obj in KNOWN.get(task, ())
-
-
-def began(count: SeqCount) -> None:
-    """Never sleeps.  The current task begins to look."""
-    mine = WINDOWS.setdefault(K.cur, {})
+def began(task: Task, count: SeqCount) -> None:
+    """Never sleeps.  A task, the current one, begins to look."""
+    mine = WINDOWS[task]
     before = mine.get(count)
-    if before is not None:
+    if before is not None and before.read:
         _spoil(before, "seq.unchecked", f"a window of {count.name} that was never checked")
-    mine[count] = Window(K.cur.held if K.cur.ctx.rcu else None)
+    mine[count] = Window(task.held if task.ctx.rcu else None)
 
 
-def asked(count: SeqCount, failed: bool) -> None:
-    """Never sleeps.  The current task asked whether its window is good."""
-    window = WINDOWS.get(K.cur, {}).get(count)
+def asked(task: Task, count: SeqCount, failed: bool) -> None:
+    """Never sleeps.  A task, the current one, asked whether its window is good."""
+    mine = WINDOWS[task]
+    window = mine.get(count)
     if window is None:
         return
     window.torn = None
     if failed:
         _spoil(window, "seq.stale", f"a window of {count.name} that failed")
-        mine = WINDOWS[K.cur]
         del mine[count]
         for other in mine.values():
             other.torn = None  # the task starts over

@@ -155,7 +155,7 @@ def _read_record(inode: Inode) -> None:
     inode.i_size, inode.i_blocks = size, blocks * (BLOCK // 512)
     inode.i_atime = inode.i_mtime = inode.i_ctime = seconds * 10**9
     inode.i_private = first
-    inode.i_mapping.a_ops = ImagePages()
+    inode.i_aops = ImagePages()
     if S_ISDIR(mode):
         inode.i_op, inode.i_fop = ImageDirectory(), ImageOpenDirectory()
     elif S_ISLNK(mode):

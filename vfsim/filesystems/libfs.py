@@ -85,6 +85,7 @@ if TYPE_CHECKING:
 
 NAME_MAX = 255
 RENAME_NOREPLACE = 1
+_AT_ONCE = 1_024  # children that are looked at with d_lock held: as many as fit 32 KiB
 
 
 # -- names -----------------------------------------------------------------------------------------
@@ -256,29 +257,36 @@ def dcache_readdir(file: File, ctx: DirContext) -> None:
     """Sleeps.  ``iterate`` of a tree in the dcache: the children, oldest first.
 
     A child's position is the number it got when it came into the directory, so positions stay good
-    while others come and go (Linux keeps a dentry of its own in the list as a cursor).  Takes
-    d_lock and the children's.
+    while others come and go (Linux keeps a dentry of its own in the list as a cursor).  d_lock
+    keeps the list while it is read, and is not held while names are emitted.  The children's own
+    locks are not taken: a child is looked at once, as it is (``simple_positive``), and its name
+    stays because the caller holds the directory.
     """
     if not ctx.emit_dots(file):
         return
     parent = file.f_path.dentry
-    found = []
+    while found := _children_from(parent, ctx.pos):
+        for pos, name, ino, d_type in found:
+            if not ctx.emit(name, ino, d_type):
+                return
+            ctx.pos = pos + 1
+
+
+def _children_from(parent: Dentry, first: int) -> list[tuple[int, str, int, int]]:
+    """Never sleeps.  Position, name, number and type of the next children that exist, a buffer full
+    at most.  Takes d_lock.
+    """
+    found: list[tuple[int, str, int, int]] = []
     with parent.d_lock:
-        if ctx.pos >= parent.d_next_pos:  # the end: nobody came since the last one was listed
-            return
+        if first >= parent.d_next_pos:  # the end: nobody came since the last one was listed
+            return found
         for child in parent.d_subdirs or ():
             pos = child.d_child_pos
-            if pos < ctx.pos:
-                continue
-            child.d_lock.lock(DENTRY_D_LOCK_NESTED)
-            inode = child.d_inode if child.d_hashed else None
-            if inode is not None:
+            if pos >= first and child.d_hashed and (inode := child.d_inode) is not None:
                 found.append((pos, child.d_name, inode.i_ino, inode.i_mode >> 12))
-            child.d_lock.unlock()
-    for pos, name, ino, d_type in found:
-        if not ctx.emit(name, ino, d_type):
-            return
-        ctx.pos = pos + 1
+                if len(found) == _AT_ONCE:
+                    break
+    return found
 
 
 def dcache_dir_lseek(file: File, offset: int, whence: int) -> int:

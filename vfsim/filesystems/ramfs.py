@@ -288,14 +288,14 @@ def ramfs_get_inode(sb: SuperBlock, dir: Inode | None, mode: int, dev: int) -> I
     if S_ISREG(mode):
         inode.i_op = ram.file
         inode.i_fop = ram.open_file
-        inode.i_mapping.a_ops = ram.pages
+        inode.i_aops = ram.pages
     elif S_ISDIR(mode):
         inode.i_op = ram.directory
         inode.i_fop = ram.open_directory
         inc_nlink(inode)  # its own "."
     elif S_ISLNK(mode):
         inode.i_op = ram.symlink
-        inode.i_mapping.a_ops = ram.pages
+        inode.i_aops = ram.pages
     else:
         inode.i_op = ram.special
         init_special_inode(inode, inode.i_mode, dev)

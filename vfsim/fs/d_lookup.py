@@ -113,17 +113,18 @@ def d_lookup_fast(parent: Dentry, name: str) -> Dentry | None:
     found = None
     rcu_read_lock()
     table = parent.d_hashtable
-    if table is not None:
-        for dentry in table.get(key, ()):
-            lock = dentry.d_lock
-            lock.lock()
-            if dentry.d_parent is parent and dentry.d_hashed and _same_name(parent, dentry, name):
-                dentry.d_lockref.count += 1
-                lock.unlock()
-                note_ref(dentry, 1, "d_lookup")
-                found = dentry
-                break
+    dentry = None if table is None else table.get(key)
+    while dentry is not None:
+        lock = dentry.d_lock
+        lock.lock()
+        if dentry.d_parent is parent and dentry.d_hashed and _same_name(parent, dentry, name):
+            dentry.d_lockref.count += 1
             lock.unlock()
+            note_ref(dentry, 1, "d_lookup")
+            found = dentry
+            break
+        lock.unlock()
+        dentry = dentry.d_hash_next
     rcu_read_unlock()
     return found
 
@@ -148,9 +149,8 @@ def d_lookup_rcu(parent: Dentry, name: str, key: Any) -> tuple[Dentry | None, in
     that is being moved is looked at like any other.  Source: ``__d_lookup_rcu``.
     """
     table = parent.d_hashtable
-    if table is None:
-        return None, 0
-    for dentry in table.get(key, ()):
+    dentry = None if table is None else table.get(key)
+    while dentry is not None:
         seq = dentry.d_seq.raw_begin()
         if dentry.d_parent is not parent or not dentry.d_hashed:
             windows.left(dentry.d_seq)
@@ -160,6 +160,7 @@ def d_lookup_rcu(parent: Dentry, name: str, key: Any) -> tuple[Dentry | None, in
                 return dentry, found
         elif dentry.d_name == name:
             return dentry, seq
+        dentry = dentry.d_hash_next
     return None, 0
 
 

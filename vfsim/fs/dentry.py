@@ -147,7 +147,8 @@ class Dentry:
             hashing.
         d_subdirs: the children, oldest first.  d_child_pos: the place among them, never used twice.
         d_key: what the name is hashed as.  d_hashed: its parent can find it by that.
-        d_hashtable: its own children that can be found by name.
+        d_hashtable: its own children that can be found by name: by key, the first of a chain.
+        d_hash_next: the next of that chain; kept when it leaves, for readers that stand on it.
         d_lookups, d_lookup_lock: those of them being looked up just now.
         d_wait, d_lookup_task: for those who wait for its lookup to be over, and for whom.
         d_fsdata: whatever the filesystem wants.
@@ -168,7 +169,8 @@ class Dentry:
     d_next_pos: Annotated[int, guarded_by("d_lock")]
     d_key: Annotated[Any, guarded_by("d_lock", read=_DIR, seq="d_seq")]
     d_hashed: Annotated[bool, guarded_by("d_lock", lockless=True)]
-    d_hashtable: dict[Any, tuple[Dentry, ...]] | None
+    d_hashtable: dict[Any, Dentry] | None
+    d_hash_next: Dentry | None
     d_lookups: dict[Any, tuple[Dentry, ...]] | None
     d_lookup_lock: BitLock | None
     d_wait: Annotated[WaitQueue | None, guarded_by("d_lock")]
@@ -206,6 +208,7 @@ class Dentry:
         self.d_key = name
         self.d_hashed = False
         self.d_hashtable = None
+        self.d_hash_next = None
         self.d_lookups = None
         self.d_lookup_lock = None
         self.d_wait = None
@@ -245,7 +248,7 @@ class Dentry:
                 f"{self!r}: not among its siblings"
             )
         if self.d_hashed:
-            found = (parent.d_hashtable or {}).get(self.d_key, ())
+            found = d_chain(parent, self.d_key)
             assert self in found, f"{self!r}: hashed but not in the hash"
         if self.d_inode is not None:
             assert self in self.d_inode.i_dentry, f"{self!r}: its inode does not know it"
@@ -403,11 +406,20 @@ def hash_bucket(parent: Dentry, key: Any) -> BitLock:
     return lock
 
 
+def d_chain(parent: Dentry, key: Any) -> Iterator[Dentry]:
+    """Never sleeps.  The hashed children of ``parent`` with that key."""
+    table = parent.d_hashtable
+    dentry = None if table is None else table.get(key)
+    while dentry is not None:
+        yield dentry
+        dentry = dentry.d_hash_next
+
+
 def d_rehash_locked(dentry: Dentry) -> None:
     """Never sleeps.  Let lookups find an unhashed dentry, in front of others of its key.  The
     caller holds d_lock.
 
-    Readers walk a chain without its lock, so a chain is replaced, never changed.
+    Readers walk a chain without its lock: a dentry has its successor before it can be found.
     """
     parent = dentry.d_parent
     key = dentry.d_key
@@ -416,8 +428,8 @@ def d_rehash_locked(dentry: Dentry) -> None:
     table = parent.d_hashtable
     if table is None:
         table = parent.d_hashtable = {}
-    others = table.get(key)
-    table[key] = (dentry,) if others is None else (dentry, *others)
+    dentry.d_hash_next = table.get(key)
+    table[key] = dentry
     dentry.d_hashed = True
     lock.unlock()
 
@@ -434,15 +446,26 @@ def d_drop_locked(dentry: Dentry) -> None:
         key = dentry.d_key
         lock = hash_bucket(parent, key)
         lock.lock()
-        table: dict[Any, tuple[Dentry, ...]] = parent.d_hashtable  # type: ignore[assignment]
-        chain = table[key]
-        if len(chain) == 1:
-            del table[key]
-        else:
-            table[key] = tuple(other for other in chain if other is not dentry)
+        _leave_chain(parent, key, dentry)
         lock.unlock()
     dentry.d_hashed = False
     dentry.d_seq.invalidate()
+
+
+def _leave_chain(parent: Dentry, key: Any, dentry: Dentry) -> None:
+    """Never sleeps.  Take a dentry out of its chain.  The caller holds the bucket's lock."""
+    table: dict[Any, Dentry] = parent.d_hashtable  # type: ignore[assignment]
+    after = dentry.d_hash_next
+    before = table[key]
+    if before is dentry:
+        if after is None:
+            del table[key]
+        else:
+            table[key] = after
+        return
+    while before.d_hash_next is not dentry:
+        before = before.d_hash_next  # type: ignore[assignment]
+    before.d_hash_next = after
 
 
 def d_drop(dentry: Dentry) -> None:

@@ -90,7 +90,7 @@ from vfsim.locks.rwsem import RwSem
 from vfsim.locks.slab import kmalloc
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.bdi import check_dirty, write_times_now
-from vfsim.mm.mapping import AddressSpace
+from vfsim.mm.mapping import EMPTY_AOPS, AddressSpace
 from vfsim.mm.upcalls import upcalls
 from vfsim.mm.writeback import write_inode_now
 from vfsim.sim.errors import EBUSY
@@ -103,6 +103,7 @@ if TYPE_CHECKING:
     from vfsim.fs.dcache import Dentry
     from vfsim.fs.super import SuperBlock
     from vfsim.locks.seqlock import SeqLock
+    from vfsim.mm.operations import AddressSpaceOperations
     from vfsim.sim.machine import Machine
     from vfsim.sim.task import Task
 
@@ -145,7 +146,8 @@ class Inode:
         i_nlink, i_size: shared fields; each access is a scheduling point.
         i_atime, i_mtime, i_ctime: nanoseconds.  i_blocks: in units of 512 bytes.
         i_op, i_fop: what the filesystem does for it.
-        i_mapping: its page cache, made on first use; i_data is its own one.
+        i_mapping: its page cache, made on first use; i_data is its own one, and i_aops the
+            operations that it gets when it is made.
         i_private: whatever the filesystem wants.  i_link: a symlink's target, if it is kept in
             memory.
         i_count: references.  i_state: I_* bits; read without i_lock by who has just got it from
@@ -171,10 +173,10 @@ class Inode:
     i_rdev: int
     i_op: InodeOperations
     i_fop: FileOperations
+    i_aops: AddressSpaceOperations
     i_private: Any
     i_link: str | None
     i_flags: Annotated[int, guarded_by("i_rwsem", lockless=True)]
-    i_generation: int
     i_version: int
     i_acl: Annotated[Any, shared]
     i_default_acl: Annotated[Any, shared]
@@ -195,8 +197,6 @@ class Inode:
     i_wb_list: Any
     i_dirtied_when: Annotated[int, guarded_by("i_sb.s_bdi.wb.list_lock")]
     i_sync: Annotated[Any, guarded_by("i_lock")]
-    i_flctx: Any
-    i_bdev: Any
     i_creator: str
     i_nth: int
     _data: AddressSpace | None
@@ -223,10 +223,10 @@ class Inode:
         self.i_rdev = 0
         self.i_op = _EMPTY_IOPS
         self.i_fop = _EMPTY_FOPS
+        self.i_aops = EMPTY_AOPS
         self.i_private = None
         self.i_link = None
         self.i_flags = 0
-        self.i_generation = 0
         self.i_version = 0
         self.raw_i_acl = self.raw_i_default_acl = ACL_NOT_CACHED
         self.i_lock = SpinLock(sb.s_i_lock_class)
@@ -245,8 +245,6 @@ class Inode:
         self.i_wb_list = None
         self.i_dirtied_when = 0
         self.i_sync = None
-        self.i_flctx = None
-        self.i_bdev = None
         task = K.cur
         task.objects += 1
         self.i_creator = task.id
@@ -266,7 +264,7 @@ class Inode:
         """The inode's own page cache; most inodes of a filesystem without pages never get one."""
         data = self._data
         if data is None:
-            data = self._data = AddressSpace(self)
+            data = self._data = AddressSpace(self, self.i_aops)
         return data
 
     @property

@@ -42,6 +42,7 @@ from vfsim.sim.errors import (
     ESPIPE,
 )
 from vfsim.sim.faults import COPY, copied, fails, fault_in
+from vfsim.sim.state import K
 
 if TYPE_CHECKING:
     from vfsim.fs.dentry import Dentry
@@ -237,7 +238,7 @@ class DirContext:
         entries: what was emitted so far, as (name, ino, type).
     """
 
-    __slots__ = ("entries", "full", "lost", "pos", "room")
+    __slots__ = ("_may_fail", "entries", "full", "lost", "pos", "room")
 
     def __init__(self, pos: int, room: int) -> None:
         self.pos = pos
@@ -245,6 +246,7 @@ class DirContext:
         self.full = False
         self.lost = False
         self.entries: list[tuple[str, int, int]] = []
+        self._may_fail = COPY in K.machine.faults
 
     def emit(self, name: str, ino: int, d_type: int) -> bool:
         """Never sleeps.  Add one entry; False if the buffer is full, or gone: then stop, and leave
@@ -253,11 +255,12 @@ class DirContext:
         Args:
             name: as in the directory.  ino: its inode number.  d_type: DT_* (``mode >> 12``).
         """
-        need = len(name.encode("utf-8", "surrogateescape")) + 27 & ~7  # as in struct linux_dirent64
+        length = len(name if name.isascii() else name.encode("utf-8", "surrogateescape"))
+        need = length + 27 & ~7  # as in struct linux_dirent64
         if need > self.room:
             self.full = True
             return False
-        if fails(COPY):
+        if self._may_fail and fails(COPY):
             self.lost = True
             return False
         self.room -= need

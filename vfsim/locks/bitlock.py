@@ -45,7 +45,6 @@ class BitLock(OwnedLock):
     title, waiting = "BitLock", "spinning"
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
-        self.name = name
         self.key = LockClass.get(name, "bitlock", spins=True).key
         self.owner: Task | None = None
         self.waiters: list[Task] | None = None
@@ -136,7 +135,6 @@ class SleepBit(OwnedLock):
     of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
-        self.name = name
         self.key = LockClass.get(name, "sleepbit", sleeps=True).key
         self.owner: Task | None = None
         self.keeper: Any = None

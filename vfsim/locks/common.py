@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from vfsim.sim.context import SHARED, TRY, enter
+from vfsim.sim.context import CLASS_SHIFT, SHARED, TRY, LockClass, enter
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -30,14 +30,18 @@ class OwnedLock:
         waiters: those in line, first come first, or None (see above).
     """
 
-    __slots__ = ("key", "name", "owner", "waiters")
+    __slots__ = ("key", "owner", "waiters")
     is_pin = False
     title: ClassVar[str]
     waiting: ClassVar[str] = "waiting"
-    name: str
     key: int
     owner: Task | None
     waiters: list[Any] | None
+
+    @property
+    def name(self) -> str:
+        """That of its lock class."""
+        return LockClass.all[self.key >> CLASS_SHIFT].name
 
     def trylock(self) -> bool:
         """Never sleeps.  Take the lock if it is free; returns whether it did."""

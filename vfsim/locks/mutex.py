@@ -46,7 +46,6 @@ class Mutex(OwnedLock):
     of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
-        self.name = name
         self.key = LockClass.get(name, "mutex", sleeps=True).key
         self.owner: Task | None = None
         self.waiters: list[Task] | None = None

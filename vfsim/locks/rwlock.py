@@ -43,7 +43,6 @@ class RwLock(SharedLock):
     title, waiting = "RwLock", "spinning"
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
-        self.name = name
         self.key = LockClass.get(name, "rwlock", spins=True).key
         self.owner: Task | None = None
         self.readers: dict[Task, int] = {}

@@ -44,7 +44,6 @@ class RwSem(SharedLock):
     of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
-        self.name = name
         self.key = LockClass.get(name, "rwsem", sleeps=True).key
         self.owner: Task | None = None
         self.readers: dict[Task, int] = NONE_YET

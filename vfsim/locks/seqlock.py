@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vfsim.locks.spinlock import SpinLock
-from vfsim.sim.context import SHARED, LockClass, enter, nested, release
+from vfsim.sim.context import CLASS_SHIFT, SHARED, LockClass, enter, nested, release
 from vfsim.sim.scheduler import spin
 from vfsim.sim.state import K
 
@@ -37,15 +37,19 @@ class SeqCount:
             it.
     """
 
-    __slots__ = ("key", "name", "owner", "sequence", "waiters")
+    __slots__ = ("key", "owner", "sequence", "waiters")
     is_pin = False
 
     def __init__(self, name: str) -> None:
-        self.name = name
         self.key = LockClass.get(name, "seqcount", recursive_read=True).key
         self.owner: Task | None = None
         self.sequence = 0
         self.waiters: list[Task] | None = None
+
+    @property
+    def name(self) -> str:
+        """That of its lock class."""
+        return LockClass.all[self.key >> CLASS_SHIFT].name
 
     def read_begin(self) -> int:
         """Never sleeps.  The number to give to `read_retry`; spins while a writer is inside."""

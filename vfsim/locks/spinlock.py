@@ -51,7 +51,6 @@ class SpinLock(OwnedLock):
     of: Any
 
     def __init__(self, name: str, *, tried: bool = False) -> None:
-        self.name = name
         self.key = LockClass.get(name, self.kind, spins=True).key
         self.owner: Task | None = None
         self.waiters: list[Task] | None = None

@@ -61,7 +61,7 @@ _NO_PAGES: SortedDict[int, Page] = SortedDict()
 _NO_TAGS = {DIRTY: 0, WRITEBACK: 0, TOWRITE: 0}
 """Stands for the counts of every mapping that never had a page with a tag; never changed."""
 
-_EMPTY_AOPS = AddressSpaceOperations()
+EMPTY_AOPS = AddressSpaceOperations()
 
 
 @kernel_struct
@@ -79,7 +79,7 @@ class AddressSpace:
     """
 
     host: Inode
-    a_ops: AddressSpaceOperations = _EMPTY_AOPS
+    a_ops: AddressSpaceOperations = EMPTY_AOPS
     pages: SortedDict[int, Page] = _NO_PAGES
     nr_tagged: dict[int, int] = _NO_TAGS
     writeback_index: int = 0

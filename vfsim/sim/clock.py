@@ -14,9 +14,14 @@ NSEC_PER_SEC = 1_000_000_000
 
 
 class Clock(simpy.Environment):
-    """A SimPy environment whose time the machine moves."""
+    """A SimPy environment whose time the machine moves.
+
+    Attributes:
+        used: an event has happened: there are processes that act beside the tasks.
+    """
 
     def __init__(self) -> None:
+        self.used = False
         super().__init__(initial_time=0)
 
     def due(self) -> int | float:
@@ -32,6 +37,7 @@ class Clock(simpy.Environment):
 
         An exception that left a process is raised as it is; SimPy would raise a copy of it.
         """
+        self.used = True
         found: BaseException | None = None
         try:
             super().step()

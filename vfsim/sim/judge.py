@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 class Judge:
-    """Answers that everything is fine.  Subclasses look closer."""
+    """Answers that everything is fine.  Subclasses look closer.
+
+    Attributes:
+        keeps_books: whether somebody wants to know who took which reference.
+    """
+
+    keeps_books = False
 
     def start(self, machine: Machine) -> None:
         """A world begins."""

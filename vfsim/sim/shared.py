@@ -61,7 +61,7 @@ import attrs
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from vfsim.sim.machine import Machine
 
@@ -234,11 +234,6 @@ class Access:
 
     def _make(self, field: Declared) -> Any:
         return compiled(field, SOURCE, {}) if field.is_point else field.slot
-
-    @property
-    def watched(self) -> Iterable[Any]:
-        """What it knows of each field."""
-        return ()
 
     def begin(self, machine: Machine) -> None:
         """A machine that wants this access begins to run."""

@@ -259,7 +259,7 @@ def use_of_what_was_never_checked(m: Machine, c: Cell) -> None:
         c.seqlock.read_begin()
         assert peer.data == 0
 
-    m.spawn(reader)
+    both(m, reader, locked(c.seqlock, setattr, c, "pair", 1))
 
 
 @clean
