@@ -38,6 +38,7 @@ from vfsim.sim.shared import (
 from vfsim.sim.trace import Trace
 from vfsim.testing.selftest import races as matrix
 from vfsim.testing.selftest.case import Case, judge
+from vfsim.testing.selftest.races.cell import Cell
 
 
 @kernel_struct
@@ -405,6 +406,31 @@ def test_who_was_alone_is_looked_at_when_somebody_comes(who: str) -> None:
             machine.timer(10, reads)
 
     assert _writes_on_both_sides(machine, come) == ["race.Beside.after"]
+
+
+def test_who_was_alone_may_know_what_a_failed_window_shows() -> None:
+    """What a task used while nobody looked is its own, wherever it reads it again later."""
+    machine = Machine(judge=KernelJudge(races=True))
+
+    def life() -> None:
+        cell, peer = Cell(), Cell()
+        cell.peer = peer
+        assert peer.data == 0
+        machine.spawn(lambda: change(cell))
+        seq = cell.seqlock.read_begin()
+        assert cell.peer is peer
+        msleep(1)
+        assert cell.seqlock.read_retry(seq)
+        assert peer.data == 0
+
+    def change(cell: Cell) -> None:
+        with cell.seqlock:
+            cell.pair = 1
+
+    machine.spawn(life)
+    machine.run()
+    machine.bury()
+    assert machine.violations == []
 
 
 def test_nobody_is_alone_beside_a_device() -> None:

@@ -71,6 +71,8 @@ ENDED: dict[Any, int] = {}
 NOTHING = Epoch(None, 0, {})
 
 
+VETERANS: set[Task] = set()
+"""Who was alone once: nobody saw what they used then."""
 _alone = [False]
 """There is one task, and nobody else who could act: it has no epoch, and nothing is looked at."""
 
@@ -85,7 +87,7 @@ def begin(machine: Machine, always: bool = False) -> None:
     Args:
         always: give epochs also to who is alone.
     """
-    for table in (CLOCKS, READERS, CHAINS, POSTS, ENDED):
+    for table in (CLOCKS, READERS, CHAINS, POSTS, ENDED, VETERANS):
         table.clear()
     living = sum(task.state is not DONE for task in machine.tasks)
     _alone[0] = not (always or living > 1 or machine.heap or machine.events or machine.env.used)
@@ -100,6 +102,7 @@ def company(machine: Machine) -> None:
         for task in machine.tasks:
             if task.kind == TASK:
                 task.epoch = Epoch(task, 0, {})
+                VETERANS.add(task)
 
 
 def everything(machine: Machine) -> Epoch:

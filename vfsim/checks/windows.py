@@ -33,7 +33,8 @@ The other side is a matter of races: reads in a window are allowed against write
 section only (`vfsim.checks.races`), and a write section is itself a write of the counter, so that
 two writers that nothing keeps apart race.
 
-What it cannot see: what a task does while it is alone (`vfsim.checks.epochs`); numbers, strings and
+What it cannot see: what a task does while it is alone (`vfsim.checks.epochs`), so that it may have
+known later whatever a window shows it; numbers, strings and
 truth values (an int has no identity), decisions that were made on what was read, and objects whose
 class declares no field.  A window that is left without asking is no finding by itself: Linux leaves
 one so where it found nothing.
@@ -46,6 +47,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from vfsim.checks.blame import blame
+from vfsim.checks.epochs import VETERANS
 from vfsim.sim.errors import Violation
 from vfsim.sim.shared import STRUCTS
 from vfsim.sim.state import K
@@ -86,7 +88,25 @@ class Window:
 
 WINDOWS: defaultdict[Task, dict[SeqCount, Window]] = defaultdict(dict)
 """The open windows of each task."""
-KNOWN: defaultdict[Task, dict[Any, None]] = defaultdict(dict)
+
+
+class _Everything(dict[Any, None]):
+    """What a task knows that was alone once: perhaps anything."""
+
+    def __contains__(self, obj: object) -> bool:
+        return True
+
+    def __setitem__(self, obj: Any, value: None) -> None:
+        pass
+
+
+class _Known(dict[Any, dict[Any, None]]):
+    def __missing__(self, task: Task) -> dict[Any, None]:
+        mine = self[task] = _Everything() if task in VETERANS else {}
+        return mine
+
+
+KNOWN = _Known()
 """What each task has used."""
 STALE: dict[Task, dict[Any, tuple[str, str, bool]]] = {}
 """By task: what it must read again, with the rule it would break, where it came from, and whether
