@@ -128,7 +128,7 @@ def busy(machine: Machine) -> Check:
 
 
 def endless(machine: Machine) -> None:
-    """Two tasks that wait for each other by looking again and again."""
+    """A task that waits for what nobody will do, by looking again and again."""
     counter = Counter()
 
     def spin() -> None:

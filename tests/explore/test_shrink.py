@@ -88,6 +88,23 @@ def test_endless_runs_are_limited_by_their_steps() -> None:
     assert shrunk.replays <= 5 and shrunk.reproduced == TIMES
 
 
+def test_nothing_is_prepared_that_will_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of many deviations has as many parts, and they end with the budget."""
+    prepared = [0]
+
+    class Counted(Replay):
+        def __init__(self, *args: object) -> None:
+            prepared[0] += 1
+            super().__init__(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("vfsim.explore.shrink.Replay", Counted)
+    program = FunctionProgram(KERNELS["lost update + noise"])
+    ((run, violation),) = failing(program, "random", 1)
+    assert len(run.deviations) > 10
+    shrunk = shrink(program, run, violation.signature, Budget(replays=2))
+    assert prepared[0] - TIMES <= shrunk.replays == 2
+
+
 class TestCausalSlice:
     """Whoever a failure does not depend on goes first, and at once."""
 

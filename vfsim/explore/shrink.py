@@ -184,13 +184,18 @@ class _Judge:
         stopped = self.watch is not None and self.watch.interrupted
         return stopped or self.steps >= self.budget.steps
 
+    @property
+    def done(self) -> bool:
+        """Whether no schedule may be replayed any more."""
+        return self.spent or self.replays >= self.budget.replays
+
     def replay(self, program: Program, deviations: Sequence[Deviation]) -> Run | None:
         """The run that these deviations lead to, if it fails as it should."""
         key = (program, tuple(deviations))
         if key in self.failed:
             return None
         run = self.attempt(program, Replay(deviations))
-        if run is None:
+        if run is None and not self.done:  # a run of many deviations has many parts: keep no more
             self.failed.add(key)
         return run
 
@@ -198,7 +203,7 @@ class _Judge:
         self, program: Program, strategy: Strategy, trace: Trace | None = None
     ) -> Run | None:
         """A run under any strategy that counts as a replay."""
-        if self.spent or self.replays >= self.budget.replays:
+        if self.done:
             return None
         self.replays += 1
         return self._run(program, strategy, trace)
@@ -275,7 +280,7 @@ def _pieces(judge: _Judge, best: Shrunk) -> None:
     while size:
         start = 0
         helped = False
-        while start < len(best.deviations):
+        while start < len(best.deviations) and not judge.done:
             fewer = best.deviations[:start] + best.deviations[start + size :]
             run = judge.replay(best.program, fewer)
             if run is not None and len(run.deviations) < len(best.deviations):
@@ -290,6 +295,8 @@ def _pieces(judge: _Judge, best: Shrunk) -> None:
 def _first(judge: _Judge, best: Shrunk, attempts: Iterator[list[Deviation]]) -> bool:
     """Take the first of some schedules that fails, if it has fewer deviations."""
     for fewer in attempts:
+        if judge.done:
+            break
         run = judge.replay(best.program, fewer)
         if run is not None and len(run.deviations) < len(best.deviations):
             best.run = run
