@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.measure import alone
-from benchmarks.namespace import Calls, SimulatedGround, each
+from benchmarks.namespace import MODES, ON, Calls, SimulatedGround, each
 
 NAME = "dcache"
 TOP = "/1/2/3/4"
@@ -37,10 +37,7 @@ def path(number: int) -> str:
 
 
 def plant(calls: Calls, mknod: Callable[[str, int], object], files: range) -> int:
-    """Make those files and their directories; returns how many inodes that were.
-
-    Nothing is opened: a checked kernel remembers every ``struct file`` that it has freed.
-    """
+    """Make those files and their directories, opening none; returns how many inodes that were."""
     made = 0
     for number in files:
         if number % SMALL == 0:
@@ -51,9 +48,9 @@ def plant(calls: Calls, mknod: Callable[[str, int], object], files: range) -> in
     return made
 
 
-def grown(checks: bool, files: int) -> SimulatedGround:
+def grown(mode: str, files: int) -> SimulatedGround:
     """A kernel with so many files."""
-    ground = SimulatedGround(checks)
+    ground = SimulatedGround(mode)
     for end in range(2, len(TOP) + 1, 2):
         ground.run(lambda calls, end=end: calls.mkdir(TOP[:end]))
     ground.run(plant, ground.kernel.sys.mknod, range(files))
@@ -67,10 +64,10 @@ def lookups(calls: Calls, files: int) -> float:
     return each(calls.stat, paths)
 
 
-def growth(files: int, checks: bool, rounds: int) -> tuple[float, float]:
+def growth(files: int, mode: str, rounds: int) -> tuple[float, float]:
     """How much more a component costs among so many than among 100, and what it costs, in ns."""
     sizes = (SMALL, files)
-    grounds = [grown(checks, size) for size in sizes]
+    grounds = [grown(mode, size) for size in sizes]
     taken = []
     for _ in range(rounds + 1):
         gc.collect()
@@ -81,9 +78,9 @@ def growth(files: int, checks: bool, rounds: int) -> tuple[float, float]:
     return ratio, median(large for _, large in taken[1:]) / (LOOKUPS * COMPONENTS) * 1e9
 
 
-def memory(files: int, checks: bool) -> float:
+def memory(files: int, mode: str) -> float:
     """Bytes that are there because of one inode with its dentry, the checks' own included."""
-    ground = grown(checks, SMALL)  # what there is once
+    ground = grown(mode, SMALL)  # what there is once
     tracemalloc.start(1)
     made = ground.run(plant, ground.kernel.sys.mknod, range(SMALL, SMALL + files))
     gc.collect()
@@ -95,18 +92,18 @@ def memory(files: int, checks: bool) -> float:
 def entries(
     rounds: int = 5, sizes: tuple[int, ...] = SIZES, cached: int = CACHED
 ) -> list[dict[str, Any]]:
-    """Lookups in caches of all sizes with the checks on; memory with the checks on and off."""
+    """Lookups in caches of all sizes with the checks on; memory in every mode."""
     found = []
     for files in sizes:
-        ratio, ns = alone(growth, files, True, rounds)
+        ratio, ns = alone(growth, files, ON, rounds)
         found.append({
             "name": f"component of a path, {files:,} dentries", "ratio": round(ratio, 3),
             "of": f"among {SMALL}", "target": FLAT, "ok": ratio <= FLAT, "ns": round(ns),
         })  # fmt: skip
-    for checks in (True, False):
-        taken = round(alone(memory, cached, checks))
+    for mode in MODES:
+        taken = round(alone(memory, cached, mode))
         found.append({
-            "name": f"bytes per inode and dentry, checks {'on' if checks else 'off'}",
+            "name": f"bytes per inode and dentry, {mode}",
             "ratio": taken, "of": "", "target": BYTES, "ok": taken <= BYTES, "ns": 0,
         })  # fmt: skip
     return found
