@@ -18,6 +18,7 @@ from vfsim.explore.strategies.random_walk import RandomWalk
 from vfsim.explore.watch import Watch
 from vfsim.locks.mutex import Mutex
 from vfsim.sim.machine import Machine
+from vfsim.sim.scheduler import cpu_relax
 
 RANDOM = ["pos", "random", "pct", "pct:2", "pct:5"]
 ALL = [*RANDOM, "urw", "auto"]
@@ -88,6 +89,34 @@ def test_nobody_starves_beside_timers(strategy: str) -> None:
     """Who conflicts with nothing gets on, although time can always pass instead."""
     found = search(
         FunctionProgram(slow_beside_timers), schedules=300, strategy=strategy, max_steps=800
+    )
+    assert not found.failures
+
+
+def slow_beside_tries(machine: Machine) -> None:
+    """Somebody has a lock that another one tries for, and does something else before it is free."""
+    wanted, own = Mutex("wanted"), Mutex("own")
+
+    def slow() -> None:
+        with wanted:
+            for _ in range(8):
+                with own:
+                    pass
+
+    def tries() -> None:
+        while not wanted.trylock():
+            cpu_relax()
+        wanted.unlock()
+
+    machine.spawn(slow)
+    machine.spawn(tries)
+
+
+@pytest.mark.parametrize("strategy", [*ALL, "delay", "irq_sweep"])
+def test_nobody_starves_beside_who_tries_again(strategy: str) -> None:
+    """Who has the lock gets on, although its next step conflicts with no attempt to get it."""
+    found = search(
+        FunctionProgram(slow_beside_tries), schedules=1000, strategy=strategy, max_steps=800
     )
     assert not found.failures
 

@@ -11,8 +11,9 @@ less is drawn once per execution, so that in some runs a millisecond is a few st
 others a few hundred.
 
 Nobody is slow for ever.  Who conflicts with nothing keeps a low priority for good, while a flusher
-that looks again every few seconds is a new task each time; so after every few turns of the clock
-all priorities are drawn again.
+that looks again every few seconds is a new task each time; and who tries for a lock again and again
+(`cpu_relax`) does nothing that its holder's next step conflicts with.  So after every few turns of
+the clock, or of who wants to let others run first, all priorities are drawn again.
 
 What conflicts is decided by the table of `vfsim.explore.dependency`.
 """
@@ -33,7 +34,7 @@ PATIENCE = (1, 4, 16, 64)
 """The clock's priority is a random number to one of these powers."""
 
 FAIR = 8
-"""Turns of the clock that somebody who could run may be overtaken by."""
+"""Turns of the clock, or of who lets others run first, that one who could run is overtaken by."""
 
 
 class POS:
@@ -79,7 +80,7 @@ class POS:
         chosen = ready[best]
         chosen.prio = 0.0
         done = chosen.pending
-        if chosen is self.clock:
+        if chosen is self.clock or done[0] == "yield":
             self.turns += 1
             if self.turns % FAIR == 0:
                 for task in ready:
