@@ -695,7 +695,7 @@ class Call(Pin):
     def reached_through(self, *functions: str) -> bool:
         """Never sleeps.  For hooks: whether one of these functions of the kernel is on the stack.
 
-        ``functions``: qualified names, as ``Sys.ustat``.
+        ``functions``: qualified names, as ``FilesystemCalls.ustat``.
         """
         frame = _caller_of(self.site)
         while frame is not None:

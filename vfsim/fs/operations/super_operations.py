@@ -138,9 +138,9 @@ def locked_as_it_was_reached(call: Call, dentry: Dentry) -> Iterator[None]:
     held = holds(call.task, dentry.d_sb.s_umount, exclusive=False)
     if not call.outermost:
         pass  # one method calls another
-    elif call.reached_through("Sys.ustat"):
+    elif call.reached_through("FilesystemCalls.ustat"):
         call.caller("P9", held, "by ustat(2) without s_umount held")
-    elif call.reached_through("Sys.statfs", "Sys.fstatfs"):
+    elif call.reached_through("FilesystemCalls.statfs", "FilesystemCalls.fstatfs"):
         call.caller("P9", not held, "by path or descriptor, with s_umount held")
     yield
 
