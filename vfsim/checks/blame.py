@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from vfsim.sim.task import Task
 
 KERNEL, TEST = "kernel", "test"
-_KERNEL = ("vfsim.fs.", "vfsim.mm.", "vfsim.block.")
+KERNEL_MODULES = ("vfsim.fs.", "vfsim.mm.", "vfsim.block.")
 _TEST = ("vfsim.testing.", "vfsim.cli.")
 
 
@@ -63,12 +63,12 @@ def blame(
             frame = frame.f_back
             continue
         first = first or frame
-        if not module.startswith(_KERNEL) or not frame.f_code.co_name.startswith("vfs_"):
+        if not module.startswith(KERNEL_MODULES) or not frame.f_code.co_name.startswith("vfs_"):
             break
         frame = frame.f_back
     if first is None:
         return Culprit(KERNEL, "")
-    if frame is None or frame.f_globals["__name__"].startswith(_KERNEL):
+    if frame is None or frame.f_globals["__name__"].startswith(KERNEL_MODULES):
         return Culprit(KERNEL, place(first))
     held = task.held if outside is None else below(task.held, outside)
     module, function = frame.f_globals["__name__"], frame.f_code.co_qualname
@@ -77,7 +77,7 @@ def blame(
 
 def owner_of(module: str, function: str, task: Task, held: Held | None) -> str:
     """Never sleeps.  Whose a function is that ran in ``task`` while it held ``held``."""
-    if module.startswith(_KERNEL):
+    if module.startswith(KERNEL_MODULES):
         return KERNEL
     if module.startswith(_TEST):
         return TEST
@@ -131,7 +131,7 @@ def below(held: Held | None, pin: object) -> Held | None:
 
 def is_kernel(frame: FrameType) -> bool:
     """Whether a frame is the kernel's."""
-    return str(frame.f_globals.get("__name__", "")).startswith(_KERNEL)
+    return str(frame.f_globals.get("__name__", "")).startswith(KERNEL_MODULES)
 
 
 def crossed(held: Held | None, lock: object) -> Culprit | None:

@@ -12,7 +12,7 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vfsim.checks.blame import KERNEL, Culprit, blame, short
+from vfsim.checks.blame import KERNEL, KERNEL_MODULES, Culprit, blame, short
 from vfsim.checks.lifetime import overput
 from vfsim.checks.lockdep import followed
 from vfsim.checks.rules import RULES
@@ -37,7 +37,7 @@ def _caller() -> Culprit:
 def _author(fn: Callable[..., Any]) -> Culprit:
     """Whose is a function that was called and has returned?"""
     code = inspect.unwrap(fn).__code__
-    kernel = f"{fn.__module__}.".startswith(("vfsim.fs.", "vfsim.mm.", "vfsim.block."))
+    kernel = f"{fn.__module__}.".startswith(KERNEL_MODULES)
     owner = KERNEL if kernel else f"filesystem {_name(fn)}"
     return Culprit(owner, f"{short(code.co_filename)}:{code.co_firstlineno}")
 

@@ -10,7 +10,7 @@ import errno
 import linecache
 from typing import TYPE_CHECKING
 
-from vfsim.checks.blame import place
+from vfsim.checks.blame import is_kernel, place
 from vfsim.sim.errors import KernelBug, Violation
 from vfsim.sim.state import K
 from vfsim.sim.trace import is_engine
@@ -67,13 +67,7 @@ def oops(site: Site, t: Task, error: Exception) -> None:
     frames = [
         f for f in _frames(error.__traceback__) if not is_engine(f[0].f_globals.get("__name__", ""))
     ]
-    own = [
-        f
-        for f in frames
-        if not f[0]
-        .f_globals.get("__name__", "")
-        .startswith(("vfsim.fs.", "vfsim.mm.", "vfsim.block."))
-    ]
+    own = [f for f in frames if not is_kernel(f[0])]
     where = _line(own[-1] if own else frames[-1]) if frames else site.where
     message = str(error)
     name = type(error).__name__

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from vfsim.checks.blame import KERNEL, short
+from vfsim.checks.blame import KERNEL, KERNEL_MODULES, short
 from vfsim.checks.rules import ENTRY, Cell, Clause, Hook, Kind
 from vfsim.checks.wrapper import compile_site
 from vfsim.sim.context import NOBLOCK, Pin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_KERNEL_FLOORS = ("vfsim.fs.", "vfsim.mm.", "vfsim.block.")
 
 
 @attrs.define(eq=False)
@@ -120,7 +118,7 @@ class Site(Pin):
     @property
     def blamed(self) -> str:
         """Who is to blame for what the method does."""
-        if self.cls.__module__.startswith(_KERNEL_FLOORS):
+        if self.cls.__module__.startswith(KERNEL_MODULES):
             return KERNEL
         return f"{self.method.implementer} {self.title}"
 

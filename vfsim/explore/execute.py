@@ -39,7 +39,6 @@ MAX_STEPS = 100_000
 far above any scenario, far below boredom.
 """
 
-_KERNEL = ("vfsim.fs.", "vfsim.mm.", "vfsim.block.")
 SET_UP, RUN, CHECK, CLOSE = "set-up", "run", "check", "close"
 
 
@@ -166,7 +165,7 @@ def explain(error: Exception, program: Program, phase: str, task: str = "") -> V
     first, *more = str(error).strip().splitlines() or [""]
     details = (*lines, *(f"  {line}" for line in more))
     who = f"{program.name}.{task}" if task else f"{program.name}, {phase}"
-    if isinstance(error, AssertionError) and not module.startswith(_KERNEL):
+    if isinstance(error, AssertionError) and not module.startswith(blame.KERNEL_MODULES):
         text = first or _source_line(error.__traceback__) or "an assertion failed"
         rule, kind, blamed = f"result.{program.name}", "wrong result", program.blamed
         summary = f"{who}: {text}"
@@ -176,7 +175,7 @@ def explain(error: Exception, program: Program, phase: str, task: str = "") -> V
             f"{who}: nobody expected {errorcode.get(error.errno or 0, 'an OSError')} ({first})"
         )
     else:
-        blamed = "kernel" if module.startswith(_KERNEL) else "test"
+        blamed = "kernel" if module.startswith(blame.KERNEL_MODULES) else "test"
         rule, kind = f"{'oops' if blamed == 'kernel' else 'test'}.{program.name}", "oops"
         summary = f"{who}, raised {type(error).__name__}: {first}"
     return Violation(rule, kind, blamed, where, summary, task, details)
