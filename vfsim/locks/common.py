@@ -21,7 +21,19 @@ if TYPE_CHECKING:
     from vfsim.sim.task import Task
 
 
-class OwnedLock:
+class Classed:
+    """What has a lock class, and is called by that one's name."""
+
+    __slots__ = ()
+    key: int
+
+    @property
+    def name(self) -> str:
+        """That of its lock class."""
+        return LockClass.all[self.key >> CLASS_SHIFT].name
+
+
+class OwnedLock(Classed):
     """A lock with one owner or none.
 
     Attributes:
@@ -34,14 +46,8 @@ class OwnedLock:
     is_pin = False
     title: ClassVar[str]
     waiting: ClassVar[str] = "waiting"
-    key: int
     owner: Task | None
     waiters: list[Any] | None
-
-    @property
-    def name(self) -> str:
-        """That of its lock class."""
-        return LockClass.all[self.key >> CLASS_SHIFT].name
 
     def trylock(self) -> bool:
         """Never sleeps.  Take the lock if it is free; returns whether it did."""

@@ -20,8 +20,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vfsim.locks.common import Classed
 from vfsim.locks.spinlock import SpinLock
-from vfsim.sim.context import CLASS_SHIFT, SHARED, LockClass, enter, nested, release
+from vfsim.sim.context import SHARED, LockClass, enter, nested, release
 from vfsim.sim.scheduler import spin
 from vfsim.sim.state import K
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from vfsim.sim.task import Task
 
 
-class SeqCount:
+class SeqCount(Classed):
     """A sequence counter without a lock (Linux: ``seqcount_t``).
 
     Args:
@@ -45,11 +46,6 @@ class SeqCount:
         self.owner: Task | None = None
         self.sequence = 0
         self.waiters: list[Task] | None = None
-
-    @property
-    def name(self) -> str:
-        """That of its lock class."""
-        return LockClass.all[self.key >> CLASS_SHIFT].name
 
     def read_begin(self) -> int:
         """Never sleeps.  The number to give to `read_retry`; spins while a writer is inside."""

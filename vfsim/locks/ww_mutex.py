@@ -30,8 +30,9 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from vfsim.locks.common import Classed
 from vfsim.locks.mutex import Mutex, overtaken
-from vfsim.sim.context import CLASS_SHIFT, LockClass, enter, nested_under, release
+from vfsim.sim.context import LockClass, enter, nested_under, release
 from vfsim.sim.scheduler import block
 from vfsim.sim.state import K
 
@@ -61,7 +62,7 @@ class WwClass:
         return stamp
 
 
-class WwContext:
+class WwContext(Classed):
     """One task's taking of several mutexes (Linux: ``struct ww_acquire_ctx``).
 
     Attributes:
@@ -80,11 +81,6 @@ class WwContext:
         self.stamp = self.acquired = 0
         self.contending: WwMutex | None = None
         self.finished = False
-
-    @property
-    def name(self) -> str:
-        """The name of its lock class."""
-        return LockClass.all[self.key >> CLASS_SHIFT].name
 
     def init(self) -> None:
         """Never sleeps.  Begin.  For the order rules a context is a lock around its mutexes."""
