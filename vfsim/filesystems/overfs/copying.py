@@ -20,6 +20,8 @@ work directory, and it cannot be renamed before it is up.  The counterpart of
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from stat import S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
 
 from vfsim.filesystems.overfs.inodes import set_upper
@@ -65,6 +67,9 @@ from vfsim.fs.mount import Path
 from vfsim.fs.read_write import kernel_write, vfs_read
 from vfsim.fs.xattr import vfs_getxattr, vfs_listxattr, vfs_setxattr
 from vfsim.sim.errors import EIO
+
+Make = Callable[[Dentry, Dentry], None]
+"""Makes something in a directory, which is locked: (directory, negative dentry)."""
 
 CHUNK = 1 << 16
 
@@ -196,6 +201,24 @@ def clean_up(dir: Dentry, dentry: Dentry) -> None:
         dput(dentry)
 
 
+@contextmanager
+def made_ready(info: OverInfo, make: Make) -> Iterator[Dentry]:
+    """Sleeps.  Something new in the work directory, which is locked: what is left of it if the
+    caller fails is removed, else the caller has a reference.
+    """
+    made = new_name(info)
+    try:
+        make(info.workdir, made)
+        try:
+            yield made
+        except OSError:
+            clean_up(info.workdir, made)
+            raise
+    except OSError:
+        dput(made)
+        raise
+
+
 def _copy_to_work(info: OverInfo, dentry: Dentry, truncate: bool) -> Dentry:
     """Sleeps.  A copy in the work directory, complete, with a reference.
 
@@ -205,21 +228,16 @@ def _copy_to_work(info: OverInfo, dentry: Dentry, truncate: bool) -> Dentry:
     assert lower is not None
     stat = vfs_getattr(Path(info.lower_mnt, lower))
     target = get_link(lower) if S_ISLNK(stat.st_mode) else ""
-    made = new_name(info)
-    try:
-        make_real(info.workdir, made, S_IFMT(stat.st_mode), stat.st_rdev, target)
-        try:
-            if S_ISREG(stat.st_mode) and not truncate:
-                _copy_data(Path(info.lower_mnt, lower), Path(info.upper_mnt, made), stat.st_size)
-            _copy_xattrs(lower, made)
-            with d_inode(made).i_rwsem:
-                _set_attributes(made, stat)
-        except OSError:
-            clean_up(info.workdir, made)
-            raise
-    except OSError:
-        dput(made)
-        raise
+
+    def make(workdir: Dentry, made: Dentry) -> None:
+        make_real(workdir, made, S_IFMT(stat.st_mode), stat.st_rdev, target)
+
+    with made_ready(info, make) as made:
+        if S_ISREG(stat.st_mode) and not truncate:
+            _copy_data(Path(info.lower_mnt, lower), Path(info.upper_mnt, made), stat.st_size)
+        _copy_xattrs(lower, made)
+        with d_inode(made).i_rwsem:
+            _set_attributes(made, stat)
     return made
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vfsim.filesystems.overfs.attributes import OverAttributes
-from vfsim.filesystems.overfs.copying import copy_up, make_real
+from vfsim.filesystems.overfs.copying import Make, copy_up, make_real
 from vfsim.filesystems.overfs.inodes import over_inode, set_tables, set_upper
 from vfsim.filesystems.overfs.layers import (
     Acting,
@@ -42,7 +42,6 @@ from vfsim.filesystems.overfs.layers import (
     upper_of,
 )
 from vfsim.filesystems.overfs.upper import (
-    Make,
     can_move,
     clear_directory,
     complete_attributes,

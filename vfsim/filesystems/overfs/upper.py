@@ -14,11 +14,10 @@ The caller holds the locks of the overfs directories, and has write access to th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from stat import S_IFCHR, S_ISLNK
 from typing import TYPE_CHECKING
 
-from vfsim.filesystems.overfs.copying import clean_up, new_name
+from vfsim.filesystems.overfs.copying import Make, clean_up, made_ready, new_name
 from vfsim.filesystems.overfs.layers import (
     entry_of,
     info_of,
@@ -54,9 +53,6 @@ from vfsim.sim.errors import EIO, ENOTEMPTY, ESTALE
 if TYPE_CHECKING:
     from vfsim.fs.acl import PosixAcl
 
-Make = Callable[[Dentry, Dentry], None]
-"""Makes something in a directory, which is locked: (directory, negative dentry)."""
-
 
 def create_upper(dentry: Dentry, make: Make) -> Dentry:
     """Sleeps.  Make something in the upper directory; returns it with a reference.
@@ -88,19 +84,10 @@ def replace_whiteout(dentry: Dentry, make: Make, is_dir: bool) -> Dentry:
     info, upperdir = info_of(dentry.d_sb), upper_of(dentry.d_parent)
     _lock_workdir(info.workdir, upperdir)
     try:
-        made = new_name(info)
-        try:
-            make(info.workdir, made)
-            try:
-                if is_dir:
-                    set_opaque(dentry, made)
-                _swap(info.workdir, made, upperdir, dentry.d_name, is_dir)
-            except OSError:
-                clean_up(info.workdir, made)
-                raise
-        except OSError:
-            dput(made)
-            raise
+        with made_ready(info, make) as made:
+            if is_dir:
+                set_opaque(dentry, made)
+            _swap(info.workdir, made, upperdir, dentry.d_name, is_dir)
         return made
     finally:
         unlock_rename(info.workdir, upperdir)
