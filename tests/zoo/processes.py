@@ -5,6 +5,7 @@ A broken kernel is the kernel with some of its functions replaced for the time o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
@@ -83,3 +84,23 @@ def quietly(call: Callable[..., Any], *args: Any) -> None:
         call(*args)
     except OSError:
         pass
+
+
+# -- what several rows have in common --------------------------------------------------------------
+
+
+def a_file(sys: Sys) -> None:
+    """/a."""
+    sys.close(sys.open("/a", os.O_CREAT | os.O_WRONLY))
+
+
+def looker(sys: Sys) -> None:
+    """Walks to /a."""
+    quietly(sys.stat, "/a")
+
+
+def remover(sys: Sys) -> None:
+    """The last user of /a removes it: its dentry and inode go."""
+    fd = sys.open("/a", os.O_RDONLY)
+    sys.unlink("/a")
+    sys.close(fd)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.fs.worlds import Plain
 from tests.zoo import pairs
-from tests.zoo.processes import Patches, caught, quietly
+from tests.zoo.processes import Patches, a_file, caught, looker, quietly, remover
 from vfsim.checks.lifetime import free, note_ref
 from vfsim.filesystems.ramfs import RamDirectory, RamFS, RamListing, RamSuper, ramfs_get_inode
 from vfsim.fs.dcache import Dentry, d_alloc_pseudo, dput
@@ -37,23 +37,6 @@ def unlinks_unseen(real: Any, dentry: Dentry, inode: Inode) -> None:
     dentry.d_lock.unlock()
     inode.i_lock.unlock()
     iput(inode)
-
-
-def a_file(sys: Sys) -> None:
-    """/a."""
-    sys.close(sys.open("/a", os.O_CREAT | os.O_WRONLY))
-
-
-def looker(sys: Sys) -> None:
-    """Walks to /a."""
-    quietly(sys.stat, "/a")
-
-
-def remover(sys: Sys) -> None:
-    """The last user of /a removes it: its dentry and inode go."""
-    fd = sys.open("/a", os.O_RDONLY)
-    sys.unlink("/a")
-    sys.close(fd)
 
 
 def test_rw_05() -> None:

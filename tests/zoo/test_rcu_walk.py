@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from tests.zoo.processes import Patches, caught, quietly
+from tests.zoo.processes import Patches, a_file, caught, looker, quietly, remover
 from vfsim.checks.lifetime import free, note_ref
 from vfsim.filesystems.ramfs import RamFS
 from vfsim.fs.dcache import Dentry, dget_parent, dput
@@ -14,24 +13,6 @@ from vfsim.fs.operations import DentryOperations
 from vfsim.fs.super import SuperBlock
 from vfsim.fs.syscalls import Sys
 from vfsim.fs.umount import MNT_DETACH
-
-
-def a_file(sys: Sys) -> None:
-    """/a."""
-    sys.close(sys.open("/a", os.O_CREAT | os.O_WRONLY))
-
-
-def looker(sys: Sys) -> None:
-    """Walks to /a."""
-    quietly(sys.stat, "/a")
-
-
-def remover(sys: Sys) -> None:
-    """The last user of /a removes it: its dentry and inode go."""
-    fd = sys.open("/a", os.O_RDONLY)
-    sys.unlink("/a")
-    sys.close(fd)
-
 
 # -- RW-01: ext4/fscrypto: avoid RCU lookup in d_revalidate (v4.6) ---------------------------------
 
