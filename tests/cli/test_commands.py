@@ -269,23 +269,39 @@ def start(*args: str, **options: object) -> subprocess.Popen[str]:
     )
 
 
-def cpu_seconds(pid: int) -> float:
-    """How much processor time a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+AT_WORK = """
+import sys
+from multiprocessing import parent_process
+from pathlib import Path
+from scenarios import Fight, ToyFS
+
+class Telling(ToyFS):
+    name = "telling"
+
+    def mount(self, flags, dev_name, data):
+        if "--jobs=1" in sys.argv or parent_process():
+            Path("at-work").touch()
+        return super().mount(flags, dev_name, data)
+
+class Shown(Fight):
+    filesystem = Telling
+"""
+"""Tells that a command is at work: the process that does it has mounted something."""
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_ends_with_what_there_is(jobs: str) -> None:
-    """An interrupted check prints what it has and ends with 130, in any number of processes."""
-    process = start("check", "toyfs.py", "--json", "out.json", "--jobs", jobs)
-    while process.poll() is None and cpu_seconds(process.pid) < 1.2:  # it is at work, anywhere
-        time.sleep(0.05)
+@pytest.mark.parametrize(("command", "name"), [("check", "Telling"), ("explore", "Shown")])
+def test_ctrl_c_ends_with_what_there_is(command: str, name: str, jobs: str) -> None:
+    """An interrupted command prints what it has and ends with 130, in any number of processes."""
+    Path("telling.py").write_text(AT_WORK)
+    many = ["--schedules", "1000000", f"--jobs={jobs}", "--json", "out.json"]
+    process = start(command, f"telling.py:{name}", *many)
+    while process.poll() is None and not Path("at-work").exists():
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert out.splitlines()[-1] == "interrupted; nothing found so far." and err == ""
+    assert "interrupted" in out.splitlines()[-1] and err == ""
     data = json.loads(Path("out.json").read_text())
     assert data["verdict"] == "interrupted" and data["violations"] == []
 

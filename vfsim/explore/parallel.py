@@ -65,10 +65,13 @@ def in_order(work: Callable[[int, Watch], R], pieces: int, jobs: int, watch: Wat
 _work: Callable[[int, Watch], Any]
 """In a forked process: what it does."""
 
+_first: Watch
+"""In a forked process: the watch of the parent, who is told of Ctrl-C."""
+
 
 def _forked(work: Callable[[int, Watch], R], pieces: int, jobs: int, watch: Watch) -> Iterator[R]:
-    global _work
-    _work = work
+    global _first, _work
+    _first, _work = watch, work
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), _begin)
     waiting: deque[Future[tuple[R, Counts]]] = deque()
     try:
@@ -77,9 +80,9 @@ def _forked(work: Callable[[int, Watch], R], pieces: int, jobs: int, watch: Watc
             if len(waiting) > 2 * jobs:
                 yield _collect(waiting.popleft())
             if watch.interrupted:
-                return
-        while waiting and not watch.interrupted:
-            yield _collect(waiting.popleft())
+                break
+        while waiting:
+            yield _collect(waiting.popleft())  # after Ctrl-C it is short: what there is
     except BrokenProcessPool:
         raise EngineError("one of the processes that shared the work died; try --jobs 1") from None
     finally:
@@ -100,7 +103,7 @@ def _begin() -> None:
 def _piece(number: int) -> tuple[Any, Counts]:
     """In a forked process: one piece of work, and what it covered."""
     before = counts()
-    with Watch() as watch:
+    with Watch(first=_first) as watch:
         result = _work(number, watch)
     return result, difference(counts(), before)
 

@@ -4,7 +4,8 @@ All limits of a run are counts.  A loop without a scheduling point passes none o
 watches from outside: it stops a schedule that takes absurdly long and calls it "no progress".
 Ctrl-C is remembered instead of being raised in the middle of a simulated task: the exploration ends
 after the schedule at hand with what it has, which is at most a second away; a second Ctrl-C is
-raised at once.
+raised at once.  Where several processes share the work, Ctrl-C is the business of the first one,
+and the others see the same memory.
 
 Signals belong to the main thread: elsewhere both are off.  If somebody else uses the alarm, the
 watchdog counts the process's own time instead, which stands still while it sleeps.
@@ -12,6 +13,7 @@ watchdog counts the process's own time instead, which stands still while it slee
 
 from __future__ import annotations
 
+import mmap
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -37,13 +39,14 @@ _TIMERS = (
 class Watch:
     """A context manager around many schedules; call `begin` before each.
 
-    Attributes:
-        interrupted: Ctrl-C was pressed.
+    Args:
+        patience: seconds that one schedule may take.
+        first: in a forked process, the watch of the one that is told of Ctrl-C.
     """
 
-    def __init__(self, patience: float | None = None) -> None:
+    def __init__(self, patience: float | None = None, first: Watch | None = None) -> None:
         self.patience = PATIENCE if patience is None else patience
-        self.interrupted = False
+        self._pressed: mmap.mmap = mmap.mmap(-1, 1) if first is None else first._pressed
         self._timer: int | None = None
         self._saved: dict[int, Any] = {}
 
@@ -59,6 +62,11 @@ class Watch:
                 self._saved[number] = signal.signal(number, self._on_alarm)
                 break
         return self
+
+    @property
+    def interrupted(self) -> bool:
+        """Ctrl-C was pressed."""
+        return self._pressed[0] != 0
 
     def __exit__(self, *exc: object) -> None:
         self._wind(0.0, 0.0)
@@ -77,7 +85,7 @@ class Watch:
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.interrupted:
             raise KeyboardInterrupt
-        self.interrupted = True
+        self._pressed[0] = 1
         self._wind(_NUDGE, _NUDGE)
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:

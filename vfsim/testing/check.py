@@ -279,12 +279,12 @@ def check(
     tables.reset()
     result = Checked(subject, seed, races, list(first))
     result.declared = {refusal: [] for refusal in subject.filesystem.refuses}
-    suite = list(assertions())
-    scenarios = library()
-    corpus = areas()
-    cases = sum(len(some) for some in corpus.values())
-    progress.begin(len(suite) + cases + schedules * len(scenarios))
     with Watch() as watch:
+        suite = list(assertions())
+        scenarios = library()
+        corpus = areas()
+        cases = sum(len(some) for some in corpus.values())
+        progress.begin(len(suite) + cases + schedules * len(scenarios))
         progress.at("mounting")
         mounted = _run_alone(result, MountProgram(subject), watch)
         if not watch.interrupted and all(v.kind in ("soft", "leak") for v in mounted):
