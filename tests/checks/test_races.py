@@ -10,8 +10,9 @@ import attrs
 import pytest
 
 import vfsim
-from vfsim.checks import clocks, races
+from vfsim.checks import clocks, epochs, races
 from vfsim.checks.judge import KernelJudge
+from vfsim.checks.lifetime import free, is_freed
 from vfsim.explore.execute import execute
 from vfsim.explore.explore import BugFound, explore, search
 from vfsim.explore.program import FunctionProgram
@@ -21,6 +22,7 @@ from vfsim.explore.strategies.pct import PCT
 from vfsim.explore.strategies.pos import POS
 from vfsim.explore.token import decode
 from vfsim.locks.mutex import Mutex
+from vfsim.locks.rcu import call_rcu
 from vfsim.locks.rwsem import RwSem
 from vfsim.locks.spinlock import SpinLock
 from vfsim.sim.choice import RoundRobin
@@ -392,7 +394,7 @@ def _writes_on_both_sides(machine: Machine, come: Any) -> list[str]:
     return [violation.rule for violation in machine.violations]
 
 
-@pytest.mark.parametrize("who", ["task", "handler", "timer"])
+@pytest.mark.parametrize("who", ["task", "handler", "timer", "callback", "second callback"])
 def test_who_was_alone_is_looked_at_when_somebody_comes(who: str) -> None:
     """What it did before comes before them, what it does then races; however they come."""
     machine = Machine(judge=KernelJudge(races=True))
@@ -402,10 +404,30 @@ def test_who_was_alone_is_looked_at_when_somebody_comes(who: str) -> None:
             machine.spawn(reads)
         elif who == "handler":
             machine.post_irq(1, reads)
-        else:
+        elif who == "timer":
             machine.timer(10, reads)
+        else:
+            if who == "second callback":  # it comes with one that is nobody
+                call_rcu(free, Beside())
+            call_rcu(reads)
 
     assert _writes_on_both_sides(machine, come) == ["race.Beside.after"]
+
+
+def test_what_only_frees_is_nobody() -> None:
+    """A task that waits for memory to be given back after a grace period is still alone."""
+    machine = Machine(judge=KernelJudge(races=True))
+    gone, alone = Beside(), []
+
+    def life() -> None:
+        call_rcu(free, gone)
+        msleep(1)
+        alone.append(is_freed(gone) and epochs.ALONE[0])
+
+    machine.spawn(life)
+    machine.run()
+    assert alone == [True] and machine.violations == []
+    machine.bury()
 
 
 def test_who_was_alone_may_know_what_a_failed_window_shows() -> None:

@@ -43,12 +43,14 @@ from vfsim.checks.epochs import (
     Epoch,
     acquire,
     add,
+    company,
     everything,
     learn,
     merged,
     publish,
     release,
 )
+from vfsim.checks.lifetime import ONLY_FREES
 from vfsim.checks.starts import coming_on, handlers_before
 from vfsim.locks import rcu, rcu_flavours, srcu
 from vfsim.locks.bitlock import BitLock, SleepBit
@@ -307,6 +309,8 @@ def _forget(original: Fn) -> Fn:
 
 def _end(original: Fn) -> Fn:
     def end(self: rcu.GracePeriod) -> None:
+        if self.fn is not None and self.fn not in ONLY_FREES:
+            company(K.machine)
         before = CLOCKS.get(self)
         if self.waiter is not None and before is not None:
             learn(self.waiter, before)

@@ -11,7 +11,8 @@ on, known to nobody else.  So "did that come before me?" is one dictionary looku
 that one released oneself costs nothing.  Source: Flanagan and Freund, "FastTrack" (PLDI 2009).
 
 A task that is alone has no epoch: nobody runs beside it, no handler waits, no device is plugged in,
-so all that it does comes before whatever others will do.  It gets one when it starts somebody.
+so all that it does comes before whatever others will do.  It gets one when it starts somebody.  RCU
+callbacks that do nothing but free are nobody (`vfsim.checks.lifetime.only_frees`).
 
 Which operations publish and learn is said in `vfsim.checks.clocks`.
 """
@@ -73,7 +74,7 @@ NOTHING = Epoch(None, 0, {})
 
 VETERANS: set[Task] = set()
 """Who was alone once: nobody saw what they used then."""
-_alone = [False]
+ALONE = [False]
 """There is one task, and nobody else who could act: it has no epoch, and nothing is looked at."""
 
 
@@ -90,15 +91,15 @@ def begin(machine: Machine, always: bool = False) -> None:
     for table in (CLOCKS, READERS, CHAINS, POSTS, ENDED, VETERANS):
         table.clear()
     living = sum(task.state is not DONE for task in machine.tasks)
-    _alone[0] = not (always or living > 1 or machine.heap or machine.events or machine.env.used)
+    ALONE[0] = not (always or living > 1 or machine.heap or machine.events or machine.env.used)
     for task in machine.tasks:
-        task.epoch = None if _alone[0] or task.kind != TASK else Epoch(task, 0, {})
+        task.epoch = None if ALONE[0] or task.kind != TASK else Epoch(task, 0, {})
 
 
 def company(machine: Machine) -> None:
     """Never sleeps.  Somebody is about to come who acts beside the tasks: nobody is alone now."""
-    if _alone[0]:
-        _alone[0] = False
+    if ALONE[0]:
+        ALONE[0] = False
         for task in machine.tasks:
             if task.kind == TASK:
                 task.epoch = Epoch(task, 0, {})

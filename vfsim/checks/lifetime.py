@@ -19,7 +19,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -31,6 +31,8 @@ from vfsim.sim.state import NOBODY, K
 from vfsim.sim.trace import call_trace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vfsim.checks.contract import Site
     from vfsim.sim.machine import Machine
 
@@ -126,6 +128,23 @@ class Grave:
         ]
 
 
+F = TypeVar("F", bound="Callable[..., None]")
+
+ONLY_FREES: set[Any] = set()
+"""The functions that do nothing but give memory back, as RCU callbacks mostly do."""
+
+
+def only_frees(fn: F) -> F:
+    """Never sleeps.  Declare that a function does nothing but `free` what it is given.
+
+    As the callback of ``call_rcu`` it touches nothing that anybody else could touch then, so that
+    the task that waits for it is still alone (`vfsim.checks.epochs`).
+    """
+    ONLY_FREES.add(fn)
+    return fn
+
+
+@only_frees
 def free(obj: Any, what: str = "") -> None:
     """Never sleeps.  The object's memory is given back: from now on every use of it is a hard bug.
 

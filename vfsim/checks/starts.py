@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from simpy import Environment
 
 from vfsim.checks.epochs import (
+    ALONE,
     CHAINS,
     CLOCKS,
     ENDED,
@@ -27,7 +28,7 @@ from vfsim.checks.epochs import (
     release,
 )
 from vfsim.checks.history import holds
-from vfsim.locks import rcu_flavours
+from vfsim.locks import rcu, rcu_flavours
 from vfsim.sim import cpu, machine, timeline, workqueue
 from vfsim.sim.context import BH_OFF, IRQ_OFF, RCU_BH
 from vfsim.sim.machine import Machine
@@ -61,9 +62,10 @@ def _spawn(original: Fn) -> Fn:
 
 
 def _post(original: Fn) -> Fn:
-    def post(self: Machine, *args: Any) -> None:
-        company(self)
-        original(self, *args)
+    def post(self: Machine, kind: int, cpu: Any, fn: Fn, *args: Any) -> None:
+        if fn is not rcu._call_ready:  # who is called back there was looked at when it was ready
+            company(self)
+        original(self, kind, cpu, fn, *args)
         if K.cur.epoch is not None:
             POSTS[self.tasks[-1]] = publish(K.cur)
 
@@ -103,7 +105,7 @@ def _expire(original: Fn) -> Fn:
 def _start(original: Fn) -> Fn:
     def start(self: Machine, task: Task, worker: Any = None) -> bool:
         started: bool = original(self, task, worker)
-        if started and task.kind != TASK:
+        if started and task.kind != TASK and not ALONE[0]:
             at = task.cpu.index
             last = CHAINS.setdefault((at, task.kind), Chain()).last
             task.epoch = Epoch(last.who, last.n + 1, last.seen)

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from vfsim.checks.bugs import bug, warn
-from vfsim.checks.lifetime import free
+from vfsim.checks.lifetime import free, only_frees
 from vfsim.fs.operations import SuperOperations
 from vfsim.locks.rcu import call_rcu
 from vfsim.locks.spinlock import SpinLock
@@ -324,6 +324,7 @@ def destroy_inode(inode: Inode) -> None:
         op.destroy_inode(inode)
 
 
+@only_frees
 def free_inode_nonrcu(inode: Inode) -> None:
     """Never sleeps.  Give the memory back now; for RCU callbacks."""
     free(inode, f"inode {inode.i_ino}")
