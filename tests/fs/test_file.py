@@ -14,6 +14,7 @@ from vfsim.fs.file import File, open_files
 from vfsim.fs.inode import Inode
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.operations import FileOperations
+from vfsim.fs.read_write import DirContext
 from vfsim.fs.syscalls import F_DUPFD, F_GETFD, F_GETFL, F_SETFL, Sys
 from vfsim.sim.errors import EIO
 from vfsim.sim.state import K
@@ -193,6 +194,21 @@ def test_listing(k: Kernel, expect: Expect) -> None:
         sys.rmdir("/gone")
         expect.ENOENT(sys.getdents, fd)
         sys.close(fd)
+
+    k.call(go)
+
+
+def test_entries_go_in_together_as_one_by_one(k: Kernel) -> None:
+    """Whatever the size of the buffer, and the names' alphabet: the same entries, the same rest."""
+
+    def go(sys: Sys) -> None:
+        for names in (["a", "bb" * 9, "c", "d" * 30], ["a", "ü" * 4, "\udce4", "b"], []):
+            entries = [(name, number, 8) for number, name in enumerate(names)]
+            for room in range(0, 250, 3):
+                one, many = DirContext(0, room), DirContext(0, room)
+                fit = [entry for entry in entries if not one.full and one.emit(*entry)]
+                assert many.emit_all(entries) == len(fit)
+                assert (many.entries, many.room, many.full) == (fit, one.room, one.full)
 
     k.call(go)
 

@@ -23,6 +23,7 @@ while it is read. The counterpart of ``fs/libfs.c`` of v4.10.
 from __future__ import annotations
 
 import os
+from itertools import dropwhile, islice
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from vfsim.fs.attr import (
 )
 from vfsim.fs.dcache import (
     DENTRY_D_LOCK_NESTED,
+    FIRST_CHILD,
     d_add,
     d_inode,
     d_instantiate,
@@ -257,36 +259,42 @@ def dcache_readdir(file: File, ctx: DirContext) -> None:
     """Sleeps.  ``iterate`` of a tree in the dcache: the children, oldest first.
 
     A child's position is the number it got when it came into the directory, so positions stay good
-    while others come and go (Linux keeps a dentry of its own in the list as a cursor).  d_lock
-    keeps the list while it is read, and is not held while names are emitted.  The children's own
-    locks are not taken: a child is looked at once, as it is (``simple_positive``), and its name
-    stays because the caller holds the directory.
+    while others come and go (Linux keeps a dentry of its own in the list as a cursor).
     """
     if not ctx.emit_dots(file):
         return
     parent = file.f_path.dentry
     while found := _children_from(parent, ctx.pos):
-        for pos, name, ino, d_type in found:
-            if not ctx.emit(name, ino, d_type):
-                return
-            ctx.pos = pos + 1
+        done = ctx.emit_all([entry for _, entry in found])
+        if done:
+            ctx.pos = found[done - 1][0] + 1
+        if done < len(found):
+            return
 
 
-def _children_from(parent: Dentry, first: int) -> list[tuple[int, str, int, int]]:
-    """Never sleeps.  Position, name, number and type of the next children that exist, a buffer full
-    at most.  Takes d_lock.
+def _children_from(parent: Dentry, first: int) -> list[tuple[int, tuple[str, int, int]]]:
+    """Never sleeps.  Position, and (name, number, type), of the next children that exist
+    (``simple_positive``), a buffer full at most.
+
+    Takes d_lock, which keeps the list, and is not held while names are emitted.  The children's own
+    locks are not taken: the caller holds the directory, so that no name in it comes, goes or
+    changes, and it does not matter when we look.  That is why nobody need look at it, either.
     """
-    found: list[tuple[int, str, int, int]] = []
     with parent.d_lock:
         if first >= parent.d_next_pos:  # the end: nobody came since the last one was listed
-            return found
-        for child in parent.d_subdirs or ():
-            pos = child.d_child_pos
-            if pos >= first and child.d_hashed and (inode := child.d_inode) is not None:
-                found.append((pos, child.d_name, inode.i_ino, inode.i_mode >> 12))
-                if len(found) == _AT_ONCE:
-                    break
-    return found
+            return []
+        children = iter(parent.d_subdirs or ())
+        if first > FIRST_CHILD:
+            children = dropwhile(lambda child: child.raw_d_child_pos < first, children)
+        while some := list(islice(children, _AT_ONCE)):
+            found = [
+                (child.raw_d_child_pos, (child.raw_d_name, inode.i_ino, inode.raw_i_mode >> 12))
+                for child in some
+                if child.raw_d_hashed and (inode := child.raw_d_inode) is not None
+            ]
+            if found:
+                return found
+    return []
 
 
 def dcache_dir_lseek(file: File, offset: int, whence: int) -> int:

@@ -89,6 +89,8 @@ DCACHE_MANAGED_DENTRY = DCACHE_MOUNTED | DCACHE_NEED_AUTOMOUNT | DCACHE_MANAGE_T
 
 BUCKETS = 256
 """Buckets of the hash, each with a lock of its own."""
+FIRST_CHILD = 2
+"""The position of a directory's first child; 0 and 1 are "." and ".." to who reads it."""
 
 DENTRY_D_LOCK_NORMAL = 0
 DENTRY_D_LOCK_NESTED = 1
@@ -184,6 +186,8 @@ class Dentry:
         raw_d_name: str
         raw_d_parent: Dentry
         raw_d_inode: Inode | None
+        raw_d_hashed: bool
+        raw_d_child_pos: int
 
     def __init__(self, sb: SuperBlock, name: str, parent: Dentry | None) -> None:
         self.d_name = name
@@ -204,7 +208,7 @@ class Dentry:
         self.d_seq = SeqCount("d_seq")
         self.d_subdirs = None
         self.d_child_pos = 0
-        self.d_next_pos = 2  # 0 and 1 are "." and ".." to those who read directories by position
+        self.d_next_pos = FIRST_CHILD
         self.d_key = name
         self.d_hashed = False
         self.d_hashtable = None

@@ -203,6 +203,7 @@ class Inode:
     _mapping: AddressSpace | None
 
     if TYPE_CHECKING:
+        raw_i_mode: int
         raw_i_nlink: int
         raw_i_size: int
         raw_i_state: int

@@ -14,6 +14,8 @@ while it is listed.  Writing to a regular file happens inside the superblock's f
 from __future__ import annotations
 
 import os
+from collections import Counter
+from itertools import takewhile
 from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,8 @@ from vfsim.sim.faults import COPY, copied, fails, fault_in
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vfsim.fs.dentry import Dentry
     from vfsim.fs.file import File
 
@@ -266,6 +270,17 @@ class DirContext:
         self.room -= need
         self.entries.append((name, ino, d_type))
         return True
+
+    def emit_all(self, entries: Sequence[tuple[str, int, int]]) -> int:
+        """Never sleeps.  As `emit` of one after the other; returns how many of them went in."""
+        names = [entry[0] for entry in entries]
+        lengths = Counter(map(len, names))  # few, whatever the number of names
+        need = sum((length + 27 & ~7) * count for length, count in lengths.items())
+        if need > self.room or self._may_fail or not "".join(names).isascii():
+            return sum(1 for _ in takewhile(lambda entry: self.emit(*entry), entries))
+        self.room -= need
+        self.entries += entries
+        return len(entries)
 
     def emit_dots(self, file: File) -> bool:
         """Never sleeps.  Emit ``.`` and ``..`` as positions 0 and 1, if ``pos`` is there; False if

@@ -115,10 +115,10 @@ class NameCalls(Part):
         names: list[str] = []
         try:
             while entries := getdents(file, 32768):
-                names += [name for name, _, _ in entries]
+                names += [name for name, _, _ in entries if name not in (".", "..")]
         finally:
             filp_close(file)
-        return [name for name in names if name not in (".", "..")]
+        return names
 
 
 def _readlink(path: Path) -> str:
