@@ -17,7 +17,8 @@ from vfsim.filesystems.libfs import MemoryFileSystem, SimpleSuperOperations
 from vfsim.filesystems.ramfs import RamDirectory, RamFS, RamSuper
 from vfsim.fs.dcache import DCACHE_NEED_AUTOMOUNT, Dentry, d_add, d_make_root, dget, dput
 from vfsim.fs.file import O_TMPFILE
-from vfsim.fs.inode import Inode, free_inode_nonrcu, iget_locked, ihold, iput
+from vfsim.fs.iget import iget_locked
+from vfsim.fs.inode import Inode, free_inode_nonrcu, ihold, iput
 from vfsim.fs.ioctl import FIFREEZE, FITHAW
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.mount import Mount, Path

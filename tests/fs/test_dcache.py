@@ -47,7 +47,8 @@ from vfsim.fs.dcache import (
     shrink_dcache_sb,
 )
 from vfsim.fs.dentry import hash_bucket
-from vfsim.fs.inode import Inode, iget_locked, ihold, ilookup, iput, unlock_new_inode
+from vfsim.fs.iget import iget_locked, ilookup, unlock_new_inode
+from vfsim.fs.inode import Inode, ihold, iput
 from vfsim.fs.operations import DentryOperations
 from vfsim.fs.super import SuperBlock
 from vfsim.locks.rcu import rcu_barrier

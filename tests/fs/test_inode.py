@@ -10,6 +10,15 @@ import pytest
 from tests.fs.worlds import Plain, PlainSuper, bugs, directory, explore, regular, root_of, run
 from vfsim.checks.lifetime import is_freed
 from vfsim.fs.icache import hash_add
+from vfsim.fs.iget import (
+    iget5_locked,
+    iget_failed,
+    iget_locked,
+    ilookup,
+    ilookup5,
+    insert_inode_locked,
+    unlock_new_inode,
+)
 from vfsim.fs.inode import (
     I_CLEAR,
     I_FREEING,
@@ -21,17 +30,11 @@ from vfsim.fs.inode import (
     drop_nlink,
     generic_delete_inode,
     icache,
-    iget5_locked,
-    iget_failed,
-    iget_locked,
     igrab,
     ihold,
-    ilookup,
-    ilookup5,
     inc_nlink,
     inode_init_owner,
     insert_inode_hash,
-    insert_inode_locked,
     iput,
     lock_two_nondirectories,
     new_inode,
@@ -39,7 +42,6 @@ from vfsim.fs.inode import (
     remove_inode_hash,
     set_nlink,
     truncate_inode_pages_final,
-    unlock_new_inode,
     unlock_two_nondirectories,
 )
 from vfsim.fs.super import SuperBlock

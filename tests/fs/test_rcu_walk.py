@@ -368,7 +368,7 @@ def test_a_dentry_freed_without_a_grace_period_is_caught(monkeypatch: pytest.Mon
     def walker(sys: Sys) -> None:
         outcome(sys.stat, "/a")
 
-    monkeypatch.setattr("vfsim.fs.dentry.dentry_free", lambda dentry: free(dentry, "dentry"))
+    monkeypatch.setattr("vfsim.fs.d_ref.dentry_free", lambda dentry: free(dentry, "dentry"))
     rules = set()
     for seed in range(400):
         try:

@@ -12,15 +12,8 @@ from tests.fs.worlds import Plain, PlainSuper, add, bugs, directory, explore, re
 from vfsim.filesystems.ramfs import RamFS
 from vfsim.fs.dcache import d_alloc, d_invalidate, d_lookup, d_move, dput
 from vfsim.fs.icache import truncate_inode_pages_final
-from vfsim.fs.inode import (
-    I_NEW,
-    Inode,
-    clear_inode,
-    iget_locked,
-    ilookup,
-    iput,
-    unlock_new_inode,
-)
+from vfsim.fs.iget import iget_locked, ilookup, unlock_new_inode
+from vfsim.fs.inode import I_NEW, Inode, clear_inode, iput
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.super import SuperBlock
 from vfsim.fs.super_cache import super_cache_count, super_cache_scan

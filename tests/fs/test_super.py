@@ -12,7 +12,8 @@ from vfsim.block.disk import RamDisk
 from vfsim.checks.lifetime import is_freed
 from vfsim.filesystems.ramfs import RamFS
 from vfsim.fs.dcache import Dentry, dput
-from vfsim.fs.inode import Inode, clear_inode, iget_locked, iput, new_inode, unlock_new_inode
+from vfsim.fs.iget import iget_locked, unlock_new_inode
+from vfsim.fs.inode import Inode, clear_inode, iput, new_inode
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.operations import FileSystemType
 from vfsim.fs.super import (

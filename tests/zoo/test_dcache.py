@@ -9,20 +9,12 @@ import pytest
 from tests.fs.worlds import Plain, PlainSuper, add, directory, regular, root_of
 from tests.zoo.pairs import caught
 from vfsim.checks.lifetime import free
-from vfsim.fs import inode as inodes
+from vfsim.fs import iget
 from vfsim.fs.d_walk import D_WALK_CONTINUE, d_walk, prune_dcache_sb
 from vfsim.fs.dcache import Dentry, dput, shrink_dcache_parent
 from vfsim.fs.icache import I_DYING, icache, truncate_inode_pages_final
-from vfsim.fs.inode import (
-    I_NEW,
-    Inode,
-    clear_inode,
-    iget_locked,
-    insert_new_locked,
-    iput,
-    new_inode,
-    unlock_new_inode,
-)
+from vfsim.fs.iget import iget_locked, insert_new_locked, unlock_new_inode
+from vfsim.fs.inode import I_NEW, Inode, clear_inode, iput, new_inode
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.super import SuperBlock
 from vfsim.fs.syscalls import Sys
@@ -157,7 +149,7 @@ def eviction_and_creation(kernel: Kernel, sb: SuperBlock) -> None:
         inode = new_inode(sb)
         inode.i_ino = 500
         try:
-            inodes.insert_inode_locked(inode)
+            iget.insert_inode_locked(inode)
         except OSError:
             pass
         else:
@@ -170,7 +162,7 @@ def eviction_and_creation(kernel: Kernel, sb: SuperBlock) -> None:
 
 def test_in_01_a_number_given_again_too_early() -> None:
     """Two inodes of one number, of which one is on its way out and still writes."""
-    patches = {"vfsim.fs.inode.insert_inode_locked": insert_beside_the_dying}
+    patches = {"vfsim.fs.iget.insert_inode_locked": insert_beside_the_dying}
     assert caught(eviction_and_creation, patches, fs=lambda: Plain(SlowEvict())) == "inode.number"
 
 
@@ -204,5 +196,5 @@ def lookup_and_pressure(kernel: Kernel, sb: SuperBlock) -> None:
 
 def test_a_dentry_freed_without_a_grace_period() -> None:
     """Whoever looks at it too late is caught, wherever that happens."""
-    patches = {"vfsim.fs.dentry.dentry_free": freed_at_once}
+    patches = {"vfsim.fs.d_ref.dentry_free": freed_at_once}
     assert caught(lookup_and_pressure, patches) == "lifetime.use-after-free"

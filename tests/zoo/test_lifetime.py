@@ -41,7 +41,7 @@ def unlinks_unseen(real: Any, dentry: Dentry, inode: Inode) -> None:
 
 def test_rw_05() -> None:
     """The inode of an unhashed dentry is taken away outside of a write section of its d_seq."""
-    patches: Patches = {"vfsim.fs.dentry.dentry_unlink_inode": unlinks_unseen}
+    patches: Patches = {"vfsim.fs.d_ref.dentry_unlink_inode": unlinks_unseen}
     assert caught(a_file, (looker, remover), patches) == "race.Dentry.d_inode"
 
 
@@ -97,7 +97,7 @@ def two_who_follow(kernel: Kernel, sb: SuperBlock) -> None:
 
 def test_rw_07() -> None:
     """A pseudo dentry is found in a read section, and freed in it."""
-    patches: Patches = {"vfsim.fs.dentry.dentry_free": freed_at_once}
+    patches: Patches = {"vfsim.fs.d_ref.dentry_free": freed_at_once}
     rule = pairs.caught(two_who_follow, patches, fs=lambda: Plain(s_d_op=Stash()))
     assert rule == "lifetime.use-after-free"
 

@@ -115,7 +115,7 @@ def test_rw_06() -> None:
         """Before v3.12 an umount waited for no reader."""
 
     patches: Patches = {
-        "vfsim.fs.dentry.dentry_free": frees_roots_at_once,
+        "vfsim.fs.d_ref.dentry_free": frees_roots_at_once,
         "vfsim.locks.rcu.synchronize_rcu": nobody_waits,
     }
     rule = caught(setup, (walker, unmounter), patches)

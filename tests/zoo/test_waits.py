@@ -9,7 +9,8 @@ from tests.mm.worlds import StoreSuper, World
 from tests.zoo.processes import Patches
 from vfsim.explore.strategies import maker
 from vfsim.fs.icache import clear_inode, truncate_inode_pages_final
-from vfsim.fs.inode import I_NEW, Inode, iget_locked, igrab, iput, unlock_new_inode
+from vfsim.fs.iget import iget_locked, unlock_new_inode
+from vfsim.fs.inode import I_NEW, Inode, igrab, iput
 from vfsim.fs.super import SuperBlock
 from vfsim.locks.mutex import Mutex
 from vfsim.mm import mark_inode_dirty

@@ -34,7 +34,8 @@ from vfsim.block.device import sb_set_blocksize
 from vfsim.block.disk import RamDisk
 from vfsim.filesystems.libfs import MemoryFileOperations, PageSymlinkInodeOperations
 from vfsim.fs.dcache import d_make_root, d_splice_alias
-from vfsim.fs.inode import I_NEW, Inode, iget_failed, iget_locked, set_nlink, unlock_new_inode
+from vfsim.fs.iget import iget_failed, iget_locked, unlock_new_inode
+from vfsim.fs.inode import I_NEW, Inode, set_nlink
 from vfsim.fs.operations import FileSystemType, InodeOperations, SuperOperations
 from vfsim.fs.super import MS_RDONLY, KStatfs
 from vfsim.mm.buffers import block_read_full_page

@@ -40,7 +40,8 @@ from vfsim.fs.dcache import (
     dget_parent,
     dput,
 )
-from vfsim.fs.inode import I_NEW, Inode, current_time, drop_nlink, iget_locked, unlock_new_inode
+from vfsim.fs.iget import iget_locked, unlock_new_inode
+from vfsim.fs.inode import I_NEW, Inode, current_time, drop_nlink
 from vfsim.fs.lookup import LOOKUP_REVAL
 from vfsim.fs.operations import LOOKUP_RCU, DentryOperations, InodeOperations
 from vfsim.fs.process import current_process

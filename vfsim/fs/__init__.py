@@ -3,10 +3,11 @@ the machine with all that.
 
 What the author of a filesystem needs is offered here by one import: the tables to subclass, the
 objects they are about, and the helpers that their methods call.  Where things are: the objects in
-``super`` (with ``superblock``, ``writers``, ``freeze``, ``shutdown``), ``inode``, ``dcache`` (with
-``dentry``, ``d_lookup``, ``d_move``, ``d_walk``), ``mount`` (with ``namespace``, ``umount``,
-``proc_namespace``); what processes do with them in ``namei``, ``lookup``, ``open``, ``directory``,
-``attr``, ``file``, ``read_write``, ``ioctl``, ``syscalls``; the contract in ``operations``.
+``super`` (with ``superblock``, ``writers``, ``freeze``, ``shutdown``), ``inode`` (with ``icache``,
+``iget``), ``dcache`` (with ``dentry``, ``d_ref``, ``d_lookup``, ``d_move``, ``d_walk``), ``mount``
+(with ``namespace``, ``umount``, ``proc_namespace``); what processes do with them in ``namei``,
+``lookup``, ``open``, ``by_path``, ``directory``, ``attr``, ``file``, ``read_write``, ``ioctl``,
+``syscalls``; the contract in ``operations``.
 """
 
 from vfsim.fs.acl import ACL_TYPE_ACCESS, ACL_TYPE_DEFAULT, AclEntry, PosixAcl
@@ -59,6 +60,7 @@ from vfsim.fs.fiemap import (
     generic_block_fiemap,
 )
 from vfsim.fs.file import File, Kiocb
+from vfsim.fs.iget import iget_failed, iget_locked, ilookup, insert_inode_locked, unlock_new_inode
 from vfsim.fs.inode import (
     I_FREEING,
     I_NEW,
@@ -70,21 +72,16 @@ from vfsim.fs.inode import (
     generic_delete_inode,
     generic_drop_inode,
     get_next_ino,
-    iget_failed,
-    iget_locked,
     igrab,
     ihold,
-    ilookup,
     inc_nlink,
     init_special_inode,
     inode_init_owner,
     insert_inode_hash,
-    insert_inode_locked,
     iput,
     new_inode,
     set_nlink,
     truncate_inode_pages_final,
-    unlock_new_inode,
 )
 from vfsim.fs.mount import Mount, Path
 from vfsim.fs.operations import (

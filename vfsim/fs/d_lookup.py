@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfsim.checks import windows
 from vfsim.checks.lifetime import note_ref
+from vfsim.fs.d_ref import dput
 from vfsim.fs.dentry import (
     DCACHE_OP_COMPARE,
     DCACHE_OP_HASH,
@@ -37,7 +38,6 @@ from vfsim.fs.dentry import (
     DCACHE_PAR_LOOKUP,
     Dentry,
     dcache,
-    dput,
     link_child,
     name_key,
 )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from vfsim.checks.bugs import warn
 from vfsim.checks.lifetime import note_ref, report_leak
+from vfsim.fs.d_ref import d_lru_del, dentry_free, dentry_kill_locked, dget_dlock, dput
 from vfsim.fs.dentry import (
     DCACHE_DENTRY_KILLED,
     DCACHE_GENOCIDE,
@@ -33,14 +34,9 @@ from vfsim.fs.dentry import (
     Dentry,
     d_drop,
     d_drop_locked,
-    d_lru_del,
     d_unlinked,
     dcache,
-    dentry_free,
-    dentry_kill_locked,
     dentry_path,
-    dget_dlock,
-    dput,
     parent_once,
 )
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock

@@ -49,6 +49,7 @@ from vfsim.fs.d_move import (
     d_unalias_locked,
     is_subdir,
 )
+from vfsim.fs.d_ref import dentry_unlink_inode, dget, dget_dlock, dget_parent, dput
 from vfsim.fs.d_walk import (
     d_genocide,
     d_invalidate,
@@ -94,11 +95,6 @@ from vfsim.fs.dentry import (
     d_unlinked,
     dcache,
     dentry_path,
-    dentry_unlink_inode,
-    dget,
-    dget_dlock,
-    dget_parent,
-    dput,
     is_root,
 )
 from vfsim.fs.inode import drop_nlink, iput

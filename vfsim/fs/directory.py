@@ -1,8 +1,7 @@
 """Directory operations: create, remove, link and rename, with Linux's locking.
 
-The ``vfs_*`` functions take dentries and expect the directory locked; the functions after them take
-paths and do everything (they are what the system calls call).  In the words of the kernel's text on
-directory locking:
+These functions take dentries and expect the directories locked; those that take paths and do
+everything are in `vfsim.fs.by_path`.  In the words of the kernel's text on directory locking:
 
 ==============  ==========================================================================
 creation        the parent exclusive
@@ -21,7 +20,7 @@ Source: ``fs/namei.c`` of v4.10.  Delegations, security hooks and notifications 
 
 from __future__ import annotations
 
-from stat import S_IFREG, S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
+from stat import S_IFREG, S_ISBLK, S_ISCHR, S_ISDIR
 from typing import TYPE_CHECKING
 
 from vfsim.checks.bugs import warn_of
@@ -46,53 +45,14 @@ from vfsim.fs.inode import (
     S_APPEND,
     S_DEAD,
     S_IMMUTABLE,
-    ihold,
-    iput,
     lock_two_nondirectories,
     unlock_two_nondirectories,
 )
-from vfsim.fs.lookup import LOOKUP_FOLLOW, LOOKUP_RENAME_TARGET, lookup_hash
-from vfsim.fs.mount import (
-    detach_mounts,
-    is_local_mountpoint,
-    mnt_drop_write,
-    mnt_want_write,
-    path_put,
-)
-from vfsim.fs.namei import (
-    LAST_DOT,
-    LAST_DOTDOT,
-    LAST_NORM,
-    LastName,
-    done_path_create,
-    filename_create,
-    filename_parentat,
-    getname,
-    retry_estale,
-    user_path,
-)
+from vfsim.fs.mount import detach_mounts, is_local_mountpoint
 from vfsim.fs.operations import InodeOperations
-from vfsim.fs.permission import (
-    MAY_WRITE,
-    inode_permission,
-    may_create,
-    may_delete,
-    without_umask,
-)
-from vfsim.fs.process import CAP_DAC_READ_SEARCH, CAP_MKNOD, capable
-from vfsim.sim.errors import (
-    EACCES,
-    EBUSY,
-    EEXIST,
-    EINVAL,
-    EISDIR,
-    EMLINK,
-    ENOENT,
-    ENOTDIR,
-    ENOTEMPTY,
-    EPERM,
-    EXDEV,
-)
+from vfsim.fs.permission import MAY_WRITE, inode_permission, may_create, may_delete
+from vfsim.fs.process import CAP_MKNOD, capable
+from vfsim.sim.errors import EACCES, EBUSY, EMLINK, ENOENT, EPERM, EXDEV
 from vfsim.sim.shared import READ_ONCE
 
 if TYPE_CHECKING:
@@ -100,7 +60,6 @@ if TYPE_CHECKING:
 
     from vfsim.fs.dentry import Dentry
     from vfsim.fs.inode import Inode
-    from vfsim.fs.mount import Path
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -449,269 +408,3 @@ def _rename_locked(
         d_exchange(old_dentry, new_dentry)
     else:
         d_move(old_dentry, new_dentry)
-
-
-# -- by path: what the system calls call ---------------------------------------------------------
-
-
-@retry_estale
-def do_mkdir(name: str, mode: int, reval: int = 0) -> None:
-    """Sleeps.  mkdir(2).  Raises as `filename_create` and `vfs_mkdir`."""
-    path, dentry = filename_create(name, directory=True, reval=reval)
-    try:
-        dir = path.dentry.d_inode
-        assert dir is not None
-        vfs_mkdir(dir, dentry, without_umask(dir, mode))
-    finally:
-        done_path_create(path, dentry)
-
-
-@retry_estale
-def do_mknod(name: str, mode: int, dev: int, reval: int = 0) -> None:
-    """Sleeps.  mknod(2): a regular file, a device, a FIFO or a socket.
-
-    Raises:
-        OSError: EPERM for a directory, EINVAL for another type, else as `filename_create`,
-            `vfs_create`, `vfs_mknod`.
-    """
-    if S_ISDIR(mode):
-        raise EPERM()
-    regular = not mode & 0o170000 or S_ISREG(mode)
-    if not (regular or S_ISCHR(mode) or S_ISBLK(mode) or S_ISFIFO(mode) or S_ISSOCK(mode)):
-        raise EINVAL()
-    path, dentry = filename_create(name, reval=reval)
-    try:
-        dir = path.dentry.d_inode
-        assert dir is not None
-        mode = without_umask(dir, mode)
-        if regular:
-            vfs_create(dir, dentry, mode, True)
-        else:
-            vfs_mknod(dir, dentry, mode, dev if S_ISCHR(mode) or S_ISBLK(mode) else 0)
-    finally:
-        done_path_create(path, dentry)
-
-
-@retry_estale
-def do_symlink(target: str, name: str, reval: int = 0) -> None:
-    """Sleeps.  symlink(2).  Raises ENOENT, ENAMETOOLONG about ``target``, else as `vfs_symlink`."""
-    getname(target)
-    path, dentry = filename_create(name, reval=reval)
-    try:
-        assert path.dentry.d_inode is not None
-        vfs_symlink(path.dentry.d_inode, dentry, target)
-    finally:
-        done_path_create(path, dentry)
-
-
-@retry_estale
-def do_link(old: str, new: str, follow: bool = False, reval: int = 0) -> None:
-    """Sleeps.  link(2): the name ``new`` for the inode of ``old``; a symbolic link itself unless
-    ``follow``.
-
-    Raises:
-        OSError: EXDEV across mounts, else as `user_path`, `filename_create`, `vfs_link`.
-    """
-    old_path = user_path(old, reval | (LOOKUP_FOLLOW if follow else 0))
-    try:
-        _link_to(old_path, new, reval)
-    finally:
-        path_put(old_path)
-
-
-@retry_estale
-def do_link_file(old: Path, new: str, reval: int = 0) -> None:
-    """Sleeps.  linkat(2) with AT_EMPTY_PATH: the name ``new`` for a file that is open, with a name
-    or (O_TMPFILE) without.
-
-    Args:
-        old: the open file's path.
-
-    Raises:
-        OSError: ENOENT without CAP_DAC_READ_SEARCH, else as `do_link`.
-    """
-    if not capable(CAP_DAC_READ_SEARCH):
-        raise ENOENT()
-    _link_to(old, new, reval)
-
-
-def _link_to(old: Path, new: str, reval: int) -> None:
-    path, dentry = filename_create(new, reval=reval)
-    try:
-        if old.mnt is not path.mnt:
-            raise EXDEV()
-        assert path.dentry.d_inode is not None
-        vfs_link(old.dentry, path.dentry.d_inode, dentry)
-    finally:
-        done_path_create(path, dentry)
-
-
-@retry_estale
-def do_unlink(name: str, reval: int = 0) -> None:
-    """Sleeps.  unlink(2).
-
-    Raises:
-        OSError: EISDIR for "." and "/", and with a trailing slash ENOENT, EISDIR or ENOTDIR; else
-            as `vfs_unlink`.
-
-    Source: ``do_unlinkat``.
-    """
-    last = filename_parentat(name, reval)
-    path = last.parent
-    victim: Inode | None = None
-    try:
-        if last.type != LAST_NORM:
-            raise EISDIR()
-        mnt_want_write(path.mnt)
-        try:
-            dir = path.dentry.d_inode
-            assert dir is not None
-            sem = dir.i_rwsem
-            sem.down_write(I_MUTEX_PARENT)
-            try:
-                dentry = lookup_hash(path.dentry, last.name, reval)
-                try:
-                    inode = dentry.d_inode
-                    if inode is None:
-                        raise ENOENT()
-                    if last.slash:
-                        raise EISDIR() if S_ISDIR(inode.i_mode) else ENOTDIR()
-                    ihold(inode)
-                    victim = inode
-                    vfs_unlink(dir, dentry)
-                finally:
-                    dput(dentry)
-            finally:
-                sem.up_write()
-                if victim is not None:
-                    iput(victim)  # may truncate: not under the directory's lock
-        finally:
-            mnt_drop_write(path.mnt)
-    finally:
-        path_put(path)
-
-
-@retry_estale
-def do_rmdir(name: str, reval: int = 0) -> None:
-    """Sleeps.  rmdir(2).
-
-    Raises:
-        OSError: ENOTEMPTY for "..", EINVAL for ".", EBUSY for "/", ENOENT, else as `vfs_rmdir`.
-
-    Source: ``do_rmdir``.
-    """
-    last = filename_parentat(name, reval)
-    path = last.parent
-    try:
-        if last.type != LAST_NORM:
-            raise {LAST_DOTDOT: ENOTEMPTY, LAST_DOT: EINVAL}.get(last.type, EBUSY)()
-        mnt_want_write(path.mnt)
-        try:
-            dir = path.dentry.d_inode
-            assert dir is not None
-            sem = dir.i_rwsem
-            sem.down_write(I_MUTEX_PARENT)
-            try:
-                dentry = lookup_hash(path.dentry, last.name, reval)
-                try:
-                    if dentry.d_inode is None:
-                        raise ENOENT()
-                    vfs_rmdir(dir, dentry)
-                finally:
-                    dput(dentry)
-            finally:
-                sem.up_write()
-        finally:
-            mnt_drop_write(path.mnt)
-    finally:
-        path_put(path)
-
-
-@retry_estale
-def do_rename(old: str, new: str, flags: int = 0, reval: int = 0) -> None:
-    """Sleeps.  renameat2(2).
-
-    Raises:
-        OSError: in this order: EINVAL (bad flags), EPERM (a whiteout without CAP_MKNOD), what the
-            walks say, EXDEV, EBUSY ("." or "/"; EEXIST for ``new`` with RENAME_NOREPLACE), EROFS,
-            ENOENT, EEXIST, ENOTDIR (trailing slash), EINVAL (into itself), ENOTEMPTY (onto its own
-            ancestor; EINVAL with RENAME_EXCHANGE), else as `vfs_rename`.
-
-    Source: ``sys_renameat2``.
-    """
-    if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT):
-        raise EINVAL()
-    if flags & RENAME_EXCHANGE and flags & (RENAME_NOREPLACE | RENAME_WHITEOUT):
-        raise EINVAL()
-    if flags & RENAME_WHITEOUT and not capable(CAP_MKNOD):
-        raise EPERM()
-    old_last = filename_parentat(old, reval)
-    try:
-        new_last = filename_parentat(new, reval)
-        try:
-            _rename_between(old_last, new_last, flags, reval)
-        finally:
-            path_put(new_last.parent)
-    finally:
-        path_put(old_last.parent)
-
-
-def _rename_between(old: LastName, new: LastName, flags: int, reval: int) -> None:
-    """The parents are found: lock them, look both names up, rename."""
-    if old.parent.mnt is not new.parent.mnt:
-        raise EXDEV()
-    if old.type != LAST_NORM:
-        raise EBUSY()
-    if new.type != LAST_NORM:
-        raise EEXIST() if flags & RENAME_NOREPLACE else EBUSY()
-    mnt = old.parent.mnt
-    mnt_want_write(mnt)
-    try:
-        old_parent, new_parent = old.parent.dentry, new.parent.dentry
-        trap = lock_rename(new_parent, old_parent)
-        try:
-            old_dentry = lookup_hash(old_parent, old.name, reval)
-            try:
-                if old_dentry.d_inode is None:
-                    raise ENOENT()
-                intent = 0 if flags & RENAME_EXCHANGE else LOOKUP_RENAME_TARGET
-                new_dentry = lookup_hash(new_parent, new.name, intent | reval)
-                try:
-                    _check_names(old, old_dentry, new, new_dentry, trap, flags)
-                    assert old_parent.d_inode is not None and new_parent.d_inode is not None
-                    vfs_rename(
-                        old_parent.d_inode, old_dentry, new_parent.d_inode, new_dentry, flags
-                    )
-                finally:
-                    dput(new_dentry)
-            finally:
-                dput(old_dentry)
-        finally:
-            unlock_rename(new_parent, old_parent)
-    finally:
-        mnt_drop_write(mnt)
-
-
-def _check_names(
-    old: LastName,
-    old_dentry: Dentry,
-    new: LastName,
-    new_dentry: Dentry,
-    trap: Dentry | None,
-    flags: int,
-) -> None:
-    """What can be said about a rename by looking at the two dentries, in Linux's order."""
-    exchange = flags & RENAME_EXCHANGE
-    if flags & RENAME_NOREPLACE and new_dentry.d_inode is not None:
-        raise EEXIST()
-    if exchange:
-        if new_dentry.d_inode is None:
-            raise ENOENT()
-        if not d_is_dir(new_dentry) and new.slash:
-            raise ENOTDIR()
-    if not d_is_dir(old_dentry) and (old.slash or (new.slash and not exchange)):
-        raise ENOTDIR()
-    if old_dentry is trap:
-        raise EINVAL()
-    if new_dentry is trap:
-        raise EINVAL() if exchange else ENOTEMPTY()

@@ -29,8 +29,9 @@ from vfsim.checks.obligations import overdue
 from vfsim.checks.report import render
 from vfsim.explore.program import default_judge
 from vfsim.explore.strategies import maker
-from vfsim.fs.dentry import dentry_path, dget
-from vfsim.fs.directory import do_mkdir
+from vfsim.fs.by_path import do_mkdir
+from vfsim.fs.d_ref import dget
+from vfsim.fs.dentry import dentry_path
 from vfsim.fs.fdtable import FdTable
 from vfsim.fs.file import open_files
 from vfsim.fs.inode import report_unfreed

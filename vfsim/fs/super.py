@@ -30,8 +30,9 @@ from vfsim.block.device import (
     blkdev_put,
     sb_set_blocksize,
 )
+from vfsim.fs.d_ref import dget
 from vfsim.fs.d_walk import shrink_dcache_sb
-from vfsim.fs.dentry import Dentry, dget
+from vfsim.fs.dentry import Dentry
 from vfsim.fs.inode import MS_ACTIVE
 from vfsim.fs.operations import SuperOperations
 from vfsim.fs.shutdown import (

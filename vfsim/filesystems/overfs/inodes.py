@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 
 from vfsim.filesystems.overfs.layers import OverInode, copy_attributes
 from vfsim.fs.icache import insert_inode_hash
+from vfsim.fs.iget import iget5_locked, unlock_new_inode
 from vfsim.fs.inode import (
     I_NEW,
     S_NOCMTIME,
     get_next_ino,
-    iget5_locked,
     init_special_inode,
     lockdep_annotate_inode_mutex_key,
     new_inode,
-    unlock_new_inode,
 )
 
 if TYPE_CHECKING:

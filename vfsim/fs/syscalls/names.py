@@ -6,7 +6,7 @@ import os
 from stat import S_IFIFO, S_ISLNK
 from typing import TYPE_CHECKING
 
-from vfsim.fs import directory
+from vfsim.fs import by_path
 from vfsim.fs.attr import touch_atime
 from vfsim.fs.fdtable import fdget_raw, fdput, filp_close
 from vfsim.fs.mount import Path
@@ -30,12 +30,12 @@ class NameCalls(Part):
     @syscall
     def mkdir(self, path: str, mode: int = 0o777) -> None:
         """Sleeps.  Make a directory.  Raises EEXIST, ENOENT, EACCES, EMLINK, EROFS ..."""
-        directory.do_mkdir(path, mode)
+        by_path.do_mkdir(path, mode)
 
     @syscall
     def rmdir(self, path: str) -> None:
         """Sleeps.  Remove an empty directory.  Raises ENOTEMPTY, EBUSY, EINVAL, ENOTDIR ..."""
-        directory.do_rmdir(path)
+        by_path.do_rmdir(path)
 
     @syscall
     def unlink(self, path: str) -> None:
@@ -43,17 +43,17 @@ class NameCalls(Part):
 
         Raises ENOENT, EISDIR, EACCES, EPERM, EBUSY ...
         """
-        directory.do_unlink(path)
+        by_path.do_unlink(path)
 
     @syscall
     def rename(self, old: str, new: str) -> None:
-        """Sleeps.  Move a name, replacing what is there.  As `vfsim.fs.directory.do_rename`."""
-        directory.do_rename(old, new)
+        """Sleeps.  Move a name, replacing what is there.  As `vfsim.fs.by_path.do_rename`."""
+        by_path.do_rename(old, new)
 
     @syscall
     def renameat2(self, old: str, new: str, flags: int) -> None:
         """Sleeps.  As `rename`, with RENAME_NOREPLACE, RENAME_EXCHANGE or RENAME_WHITEOUT."""
-        directory.do_rename(old, new, flags)
+        by_path.do_rename(old, new, flags)
 
     @syscall
     def link(self, old: str, new: str, flags: int = 0) -> None:
@@ -63,7 +63,7 @@ class NameCalls(Part):
         """
         if flags & ~AT_SYMLINK_FOLLOW:
             raise EINVAL()
-        directory.do_link(old, new, bool(flags))
+        by_path.do_link(old, new, bool(flags))
 
     @syscall
     def flink(self, fd: int, new: str) -> None:
@@ -75,7 +75,7 @@ class NameCalls(Part):
         """
         file, how = fdget_raw(fd)
         try:
-            directory.do_link_file(file.f_path, new)
+            by_path.do_link_file(file.f_path, new)
         finally:
             fdput(file, how)
 
@@ -85,7 +85,7 @@ class NameCalls(Part):
 
         Raises EEXIST, ENOENT (also for an empty target) ...
         """
-        directory.do_symlink(target, path)
+        by_path.do_symlink(target, path)
 
     @syscall
     def readlink(self, path: str) -> str:
@@ -98,12 +98,12 @@ class NameCalls(Part):
 
         Raises EPERM, EINVAL, EEXIST ...
         """
-        directory.do_mknod(path, mode, dev)
+        by_path.do_mknod(path, mode, dev)
 
     @syscall
     def mkfifo(self, path: str, mode: int = 0o666) -> None:
         """Sleeps.  Make a FIFO, which can be named and removed, but not opened."""
-        directory.do_mknod(path, S_IFIFO | mode & 0o7777, 0)
+        by_path.do_mknod(path, S_IFIFO | mode & 0o7777, 0)
 
     @syscall
     def listdir(self, path: str = ".") -> list[str]:

@@ -27,7 +27,7 @@ from vfsim.fs.acl_xattr import (
     posix_acl_to_xattr,
 )
 from vfsim.fs.d_lookup import d_alloc_pseudo
-from vfsim.fs.dentry import dput
+from vfsim.fs.d_ref import dput
 from vfsim.fs.directory import RENAME_EXCHANGE, RENAME_WHITEOUT
 from vfsim.fs.fdtable import fdget, fdput
 from vfsim.fs.fiemap import FIEMAP_FLAG_SYNC

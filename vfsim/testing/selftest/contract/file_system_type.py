@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vfsim.filesystems.libfs import SimpleSuperOperations
-from vfsim.fs.dentry import dput
+from vfsim.fs.d_ref import dput
 from vfsim.fs.super import deactivate_locked_super, supers
 from vfsim.sim.errors import EINVAL
 from vfsim.testing.selftest import programs

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from vfsim.fs.d_lookup import d_alloc
-from vfsim.fs.dentry import dput
+from vfsim.fs.d_ref import dput
 from vfsim.fs.directory import vfs_mkdir
 from vfsim.fs.inode import S_DEAD
 from vfsim.fs.operations import LOOKUP_RCU, MAY_NOT_BLOCK

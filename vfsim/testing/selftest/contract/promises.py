@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vfsim.fs.d_move import d_move
+from vfsim.fs.d_ref import dput
 from vfsim.fs.dcache import d_delete
-from vfsim.fs.dentry import dput
 from vfsim.fs.shutdown import generic_shutdown_super
 from vfsim.fs.writers import sb_end_write, sb_start_write
 from vfsim.locks.mutex import Mutex
