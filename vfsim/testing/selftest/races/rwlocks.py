@@ -6,6 +6,7 @@ which one side goes on after its release, or begins before: there only the order
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vfsim.locks.mutex import Mutex
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from vfsim.sim.machine import Machine
+
+    Step = Callable[[], object]
 
 
 def before_and_after(m: Machine, c: Cell, first: Any, second: Any) -> None:
@@ -361,67 +364,43 @@ def _when_slow(m: Machine, c: Cell, sem: PerCpuRwSem, first: Any, second: Any) -
     before_and_after(m, c, first, second)
 
 
-@clean
-def percpu_disowned(m: Machine, c: Cell) -> None:
-    """Who adopts a write hold comes after who disowned it."""
-    sem = PerCpuRwSem("cell.percpu")
+def _one_then_other(m: Machine, first: list[Step], then: list[Step]) -> None:
+    """Somebody takes these steps, and when that is done somebody else takes those."""
     given: list[int] = []
 
     def one() -> None:
-        sem.down_write()
-        write(c)
-        sem.disown("freezer")
+        for step in first:
+            step()
         given.append(1)
 
     def other() -> None:
         while not given:
             msleep(1)
-        sem.adopt()
-        sem.up_write()
-        write(c)
+        for step in then:
+            step()
 
     both(m, one, other)
+
+
+@clean
+def percpu_disowned(m: Machine, c: Cell) -> None:
+    """Who adopts a write hold comes after who disowned it."""
+    sem, writes = PerCpuRwSem("cell.percpu"), partial(write, c)
+    given = [sem.down_write, writes, partial(sem.disown, "freezer")]
+    _one_then_other(m, given, [sem.adopt, sem.up_write, writes])
 
 
 @clean
 def percpu_disowned_read(m: Machine, c: Cell) -> None:
     """The same with a read hold."""
-    sem = PerCpuRwSem("cell.percpu")
-    given: list[int] = []
-
-    def one() -> None:
-        sem.down_read()
-        write(c)
-        sem.disown_read()
-        given.append(1)
-
-    def other() -> None:
-        while not given:
-            msleep(1)
-        sem.adopt_read()
-        sem.up_read()
-        write(c)
-
-    both(m, one, other)
+    sem, writes = PerCpuRwSem("cell.percpu"), partial(write, c)
+    given = [sem.down_read, writes, sem.disown_read]
+    _one_then_other(m, given, [sem.adopt_read, sem.up_read, writes])
 
 
 @races
 def percpu_disowned_to_nobody(m: Machine, c: Cell) -> None:
     """The other does not adopt it."""
-    sem = PerCpuRwSem("cell.percpu")
-    given: list[int] = []
-
-    def one() -> None:
-        sem.down_read()
-        write(c)
-        sem.disown_read()
-        given.append(1)
-
-    def other() -> None:
-        while not given:
-            msleep(1)
-        write(c)
-        sem.adopt_read()
-        sem.up_read()
-
-    both(m, one, other)
+    sem, writes = PerCpuRwSem("cell.percpu"), partial(write, c)
+    given = [sem.down_read, writes, sem.disown_read]
+    _one_then_other(m, given, [writes, sem.adopt_read, sem.up_read])
