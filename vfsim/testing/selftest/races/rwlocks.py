@@ -386,7 +386,7 @@ def _one_then_other(m: Machine, first: list[Step], then: list[Step]) -> None:
 def percpu_disowned(m: Machine, c: Cell) -> None:
     """Who adopts a write hold comes after who disowned it."""
     sem, writes = PerCpuRwSem("cell.percpu"), partial(write, c)
-    given = [sem.down_write, writes, partial(sem.disown, "freezer")]
+    given: list[Step] = [sem.down_write, writes, partial(sem.disown, "freezer")]
     _one_then_other(m, given, [sem.adopt, sem.up_write, writes])
 
 
@@ -394,7 +394,7 @@ def percpu_disowned(m: Machine, c: Cell) -> None:
 def percpu_disowned_read(m: Machine, c: Cell) -> None:
     """The same with a read hold."""
     sem, writes = PerCpuRwSem("cell.percpu"), partial(write, c)
-    given = [sem.down_read, writes, sem.disown_read]
+    given: list[Step] = [sem.down_read, writes, sem.disown_read]
     _one_then_other(m, given, [sem.adopt_read, sem.up_read, writes])
 
 
@@ -402,5 +402,5 @@ def percpu_disowned_read(m: Machine, c: Cell) -> None:
 def percpu_disowned_to_nobody(m: Machine, c: Cell) -> None:
     """The other does not adopt it."""
     sem, writes = PerCpuRwSem("cell.percpu"), partial(write, c)
-    given = [sem.down_read, writes, sem.disown_read]
+    given: list[Step] = [sem.down_read, writes, sem.disown_read]
     _one_then_other(m, given, [writes, sem.adopt_read, sem.up_read])
