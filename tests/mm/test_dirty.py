@@ -6,7 +6,6 @@ import pytest
 
 from tests.mm.worlds import StorePages, bugs, dirty_page, new_page, run
 from vfsim.fs.inode import Inode
-from vfsim.mm.bdi import I_DIRTY_PAGES
 from vfsim.mm.dirty import (
     clear_page_dirty_for_io,
     end_page_writeback,
@@ -15,6 +14,7 @@ from vfsim.mm.dirty import (
     set_page_dirty_no_writeback,
     set_page_writeback,
 )
+from vfsim.mm.i_state import I_DIRTY_PAGES
 from vfsim.mm.mapping import find_lock_page
 from vfsim.mm.page import (
     DIRTY,

@@ -7,20 +7,11 @@ from typing import Any
 import pytest
 
 from tests.mm.worlds import StorePages, StoreSuper, World, bugs, dirty_page, run, store_of
-from vfsim.fs import inode as fs_inode
 from vfsim.fs.inode import Inode
 from vfsim.mm import PAGE_SIZE, Page, unlock_page
-from vfsim.mm import bdi as mm_bdi
-from vfsim.mm.bdi import (
-    DIRTY_EXPIRE,
-    I_DIRTY,
-    I_DIRTY_PAGES,
-    I_SYNC,
-    WRITEBACK_INTERVAL,
-    bdi_of,
-    mark_inode_dirty,
-)
+from vfsim.mm.bdi import DIRTY_EXPIRE, WRITEBACK_INTERVAL, bdi_of, mark_inode_dirty
 from vfsim.mm.dirty import redirty_page_for_writepage
+from vfsim.mm.i_state import I_DIRTY, I_DIRTY_PAGES, I_SYNC
 from vfsim.mm.page import DIRTY
 from vfsim.mm.writeback import (
     WB_SYNC_ALL,
@@ -40,20 +31,6 @@ from vfsim.sim.state import K
 def _sync(inode: Inode) -> None:
     with inode.i_sb.s_umount.shared():
         sync_inodes_sb(inode.i_sb)
-
-
-def test_the_state_bits_are_those_of_inodes() -> None:
-    """Writeback and the inode cache mean the same bits."""
-    for name in (
-        "I_DIRTY_SYNC",
-        "I_DIRTY_PAGES",
-        "I_NEW",
-        "I_FREEING",
-        "I_WILL_FREE",
-        "I_SYNC",
-        "I_DIRTY",
-    ):
-        assert getattr(mm_bdi, name) == getattr(fs_inode, name)
 
 
 def test_a_dirty_inode_is_on_a_list_once() -> None:

@@ -12,7 +12,7 @@ from vfsim.checks.lifetime import free
 from vfsim.fs import iget
 from vfsim.fs.d_walk import D_WALK_CONTINUE, d_walk, prune_dcache_sb
 from vfsim.fs.dcache import Dentry, dput, shrink_dcache_parent
-from vfsim.fs.icache import I_DYING, icache, truncate_inode_pages_final
+from vfsim.fs.icache import icache, truncate_inode_pages_final
 from vfsim.fs.iget import iget_locked, insert_new_locked, unlock_new_inode
 from vfsim.fs.inode import I_NEW, Inode, clear_inode, iput, new_inode
 from vfsim.fs.kernel import Kernel
@@ -20,6 +20,7 @@ from vfsim.fs.super import SuperBlock
 from vfsim.fs.syscalls import Sys
 from vfsim.locks.memalloc import GFP_KERNEL
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
+from vfsim.mm.i_state import I_DYING
 from vfsim.mm.shrinker import ShrinkControl, Shrinker, shrink_slab, shrinkers
 from vfsim.sim.errors import EBUSY
 from vfsim.sim.scheduler import cpu_relax, msleep

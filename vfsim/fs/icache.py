@@ -10,9 +10,9 @@ The states of an inode (``i_state``) and who waits for them to end::
     I_SYNC         being written back; eviction waits
     I_REFERENCED   used since memory pressure last looked
 
-What waits for the end of I_NEW or of an inode waits on a `StateWait`, not on the inode, because
-that may be freed first.  The wait knows its owner, so a hang names who should have called
-`unlock_new_inode`.
+The bits are in `vfsim.mm.i_state`.  What waits for the end of I_NEW or of an inode waits on a
+`StateWait`, not on the inode, because that may be freed first.  The wait knows its owner, so a hang
+names who should have called `unlock_new_inode`.
 
 An inode ends here::
 
@@ -37,6 +37,7 @@ from vfsim.fs.operations import SuperOperations
 from vfsim.locks.rcu import call_rcu
 from vfsim.locks.spinlock import SpinLock
 from vfsim.locks.waitqueue import WaitQueue
+from vfsim.mm.i_state import I_CLEAR, I_DIRTY_ALL, I_DYING, I_FREEING, I_NEW, I_REFERENCED, I_SYNC
 from vfsim.mm.list_lru import LRU_REMOVED, LRU_RETRY, LRU_ROTATE, LRU_SKIP, list_lru_walk
 from vfsim.mm.truncate import invalidate_mapping_pages, truncate_inode_pages
 from vfsim.mm.writeback import inode_io_list_del, inode_wait_for_writeback
@@ -49,23 +50,6 @@ if TYPE_CHECKING:
     from vfsim.fs.inode import Inode
     from vfsim.fs.super import SuperBlock
     from vfsim.sim.task import Task
-
-# i_state
-I_DIRTY_SYNC = 1 << 0
-I_DIRTY_DATASYNC = 1 << 1
-I_DIRTY_PAGES = 1 << 2
-I_NEW = 1 << 3
-I_WILL_FREE = 1 << 4
-I_FREEING = 1 << 5
-I_CLEAR = 1 << 6
-I_SYNC = 1 << 7
-I_REFERENCED = 1 << 8
-I_LINKABLE = 1 << 10
-I_DIRTY_TIME = 1 << 11
-I_DIRTY = I_DIRTY_SYNC | I_DIRTY_DATASYNC | I_DIRTY_PAGES
-I_DIRTY_ALL = I_DIRTY | I_DIRTY_TIME
-I_DYING = I_FREEING | I_WILL_FREE
-"""What no new reference can be taken on."""
 
 MS_ACTIVE = 1 << 30
 """A flag of superblocks (see `vfsim.fs.super`): unused inodes may stay in the cache."""

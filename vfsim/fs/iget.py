@@ -24,8 +24,6 @@ from vfsim.checks.bugs import warn
 from vfsim.checks.lifetime import note_ref
 from vfsim.checks.obligations import owe, settle
 from vfsim.fs.icache import (
-    I_DYING,
-    I_NEW,
     InodeCache,
     destroy_inode,
     hash_add,
@@ -45,6 +43,7 @@ from vfsim.fs.inode import (
     iput,
     lockdep_annotate_inode_mutex_key,
 )
+from vfsim.mm.i_state import I_DYING, I_NEW
 from vfsim.sim.errors import EBUSY
 from vfsim.sim.scheduler import might_sleep
 from vfsim.sim.state import K

@@ -39,20 +39,6 @@ from vfsim.checks.lifetime import note_ref, referenced
 from vfsim.checks.obligations import settle
 from vfsim.fs.acl_cache import ACL_NOT_CACHED
 from vfsim.fs.icache import (
-    I_CLEAR,
-    I_DIRTY,
-    I_DIRTY_ALL,
-    I_DIRTY_DATASYNC,
-    I_DIRTY_PAGES,
-    I_DIRTY_SYNC,
-    I_DIRTY_TIME,
-    I_DYING,
-    I_FREEING,
-    I_LINKABLE,
-    I_NEW,
-    I_REFERENCED,
-    I_SYNC,
-    I_WILL_FREE,
     MS_ACTIVE,
     InodeCache,
     StateWait,
@@ -76,6 +62,22 @@ from vfsim.locks.rwsem import RwSem
 from vfsim.locks.slab import kmalloc
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.bdi import check_dirty, write_times_now
+from vfsim.mm.i_state import (
+    I_CLEAR,
+    I_DIRTY,
+    I_DIRTY_ALL,
+    I_DIRTY_DATASYNC,
+    I_DIRTY_PAGES,
+    I_DIRTY_SYNC,
+    I_DIRTY_TIME,
+    I_DYING,
+    I_FREEING,
+    I_LINKABLE,
+    I_NEW,
+    I_REFERENCED,
+    I_SYNC,
+    I_WILL_FREE,
+)
 from vfsim.mm.mapping import EMPTY_AOPS, AddressSpace
 from vfsim.mm.upcalls import upcalls
 from vfsim.mm.writeback import write_inode_now

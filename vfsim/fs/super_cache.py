@@ -18,9 +18,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vfsim.fs.d_walk import prune_dcache_sb
-from vfsim.fs.icache import I_DYING, I_NEW, prune_icache_sb
+from vfsim.fs.icache import prune_icache_sb
 from vfsim.fs.inode import iget, iput
 from vfsim.locks.memalloc import GFP_FS
+from vfsim.mm.i_state import I_DYING, I_NEW
 from vfsim.mm.shrinker import SHRINK_STOP, Shrinker, drop_slab
 from vfsim.mm.truncate import invalidate_mapping_pages
 from vfsim.mm.writeback import trylock_super

@@ -8,15 +8,7 @@ flusher), ``operations`` (the contract with filesystems).
 
 from vfsim.locks.memalloc import GFP_ATOMIC, GFP_KERNEL, GFP_NOFAIL, GFP_NOFS
 from vfsim.locks.slab import kmalloc
-from vfsim.mm.bdi import (
-    I_DIRTY,
-    I_DIRTY_DATASYNC,
-    I_DIRTY_PAGES,
-    I_DIRTY_SYNC,
-    BackingDevInfo,
-    mark_inode_dirty,
-    mark_inode_dirty_sync,
-)
+from vfsim.mm.bdi import BackingDevInfo, mark_inode_dirty, mark_inode_dirty_sync
 from vfsim.mm.buffers import (
     block_invalidatepage,
     block_read_full_page,
@@ -44,6 +36,7 @@ from vfsim.mm.filemap import (
     noop_fsync,
     read_mapping_page,
 )
+from vfsim.mm.i_state import I_DIRTY, I_DIRTY_DATASYNC, I_DIRTY_PAGES, I_DIRTY_SYNC
 from vfsim.mm.mapping import AddressSpace, find_get_page, find_lock_page, grab_cache_page
 from vfsim.mm.operations import AddressSpaceOperations, VmOperations
 from vfsim.mm.page import (

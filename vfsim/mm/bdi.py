@@ -38,6 +38,16 @@ import attrs
 
 from vfsim.locks.spinlock import SpinLock
 from vfsim.locks.waitqueue import WaitQueue
+from vfsim.mm.i_state import (
+    I_DIRTY,
+    I_DIRTY_INODE,
+    I_DIRTY_PAGES,
+    I_DIRTY_SYNC,
+    I_DIRTY_TIME,
+    I_FREEING,
+    I_SYNC,
+    I_WILL_FREE,
+)
 from vfsim.mm.page import DIRTY
 from vfsim.sim.clock import NSEC_PER_SEC
 from vfsim.sim.shared import READ_ONCE
@@ -63,17 +73,6 @@ if TYPE_CHECKING:
     from vfsim.sim.machine import Machine
     from vfsim.sim.task import Task
 
-# i_state bits that writeback uses; the same numbers as in vfsim.fs.inode
-I_DIRTY_SYNC = 1 << 0
-I_DIRTY_DATASYNC = 1 << 1
-I_DIRTY_PAGES = 1 << 2
-I_NEW = 1 << 3
-I_WILL_FREE = 1 << 4
-I_FREEING = 1 << 5
-I_SYNC = 1 << 7
-I_DIRTY_TIME = 1 << 11
-I_DIRTY = I_DIRTY_SYNC | I_DIRTY_DATASYNC | I_DIRTY_PAGES
-I_DIRTY_INODE = I_DIRTY_SYNC | I_DIRTY_DATASYNC
 MS_LAZYTIME = 1 << 25
 """In ``s_flags``, as in `vfsim.fs.super`: times alone need not be written at once."""
 

@@ -25,12 +25,8 @@ from typing import TYPE_CHECKING
 from vfsim.checks.bugs import asked, bug, warn
 from vfsim.checks.calls import tell
 from vfsim.checks.obligations import settle
-from vfsim.mm.bdi import (
-    I_DIRTY_PAGES,
-    clear_inode_writeback,
-    mark_inode_dirty,
-    mark_inode_writeback,
-)
+from vfsim.mm.bdi import clear_inode_writeback, mark_inode_dirty, mark_inode_writeback
+from vfsim.mm.i_state import I_DIRTY_PAGES
 from vfsim.mm.page import DIRTY, TOWRITE, WRITEBACK, Page
 from vfsim.sim.shared import smp_store_release
 from vfsim.sim.state import K

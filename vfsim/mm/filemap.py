@@ -29,7 +29,6 @@ import os
 from typing import TYPE_CHECKING
 
 from vfsim.block.queue import blkdev_issue_flush
-from vfsim.mm.bdi import I_DIRTY, I_DIRTY_DATASYNC
 from vfsim.mm.dirty import (
     cancel_dirty_page,
     clear_page_dirty_for_io,
@@ -41,6 +40,7 @@ from vfsim.mm.dirty import (
     set_page_dirty_nobuffers,
     set_page_writeback,
 )
+from vfsim.mm.i_state import I_DIRTY, I_DIRTY_DATASYNC
 from vfsim.mm.mapping import (
     AddressSpace,
     add_to_page_cache,

@@ -32,15 +32,6 @@ from vfsim.locks.completion import Completion
 from vfsim.locks.rcu import rcu_read_lock, rcu_read_unlock
 from vfsim.mm.bdi import (
     DIRTY_EXPIRE,
-    I_DIRTY,
-    I_DIRTY_DATASYNC,
-    I_DIRTY_INODE,
-    I_DIRTY_PAGES,
-    I_DIRTY_SYNC,
-    I_FREEING,
-    I_NEW,
-    I_SYNC,
-    I_WILL_FREE,
     MS_LAZYTIME,
     BackingDevInfo,
     BdiWriteback,
@@ -51,6 +42,17 @@ from vfsim.mm.bdi import (
     mark_inode_dirty,
     mark_inode_dirty_sync,
     write_times_now,
+)
+from vfsim.mm.i_state import (
+    I_DIRTY,
+    I_DIRTY_DATASYNC,
+    I_DIRTY_INODE,
+    I_DIRTY_PAGES,
+    I_DIRTY_SYNC,
+    I_FREEING,
+    I_NEW,
+    I_SYNC,
+    I_WILL_FREE,
 )
 from vfsim.mm.operations import AOP_WRITEPAGE_ACTIVATE, WB_SYNC_ALL, WB_SYNC_NONE
 from vfsim.mm.page import DIRTY, WRITEBACK
