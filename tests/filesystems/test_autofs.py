@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+import vfsim
 from vfsim.filesystems.autofs import EXPIRE, AutoFS
 from vfsim.filesystems.ramfs import RamFS
 from vfsim.fs.dcache import Dentry
@@ -78,23 +79,40 @@ def test_unused_mounts_go() -> None:
         k._check()
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_walks_against_expiry(seed: int) -> None:
+class WalksAgainstExpiry(vfsim.Scenario):
     """Many come at once, stay a while and come again when it is about to go: each arrives."""
 
-    def walker(sys: Sys, naps: tuple[int, ...]) -> None:
+    filesystem = Map
+
+    def walk(self, sys: Sys, *naps: int) -> None:
         for nap in naps:
             fd = sys.open("/home/", os.O_RDONLY | os.O_DIRECTORY)
             assert mounted(sys) == 2
             sys.close(fd)
             msleep(nap)
 
-    with Kernel(seed=seed, races=True) as k:
-        k.mount(Map, "/")
-        for naps in ((EXPIRE, 2 * EXPIRE), (2 * EXPIRE, 1), (1, 3 * EXPIRE)):
-            k.process(walker, naps)
-        k.run()
-        k._check()
+    @vfsim.task
+    def soon(self, sys: Sys) -> None:
+        self.walk(sys, EXPIRE, 2 * EXPIRE)
+
+    @vfsim.task
+    def later(self, sys: Sys) -> None:
+        self.walk(sys, 2 * EXPIRE, 1)
+
+    @vfsim.task
+    def last(self, sys: Sys) -> None:
+        self.walk(sys, 1, 3 * EXPIRE)
+
+
+def test_walks_against_expiry() -> None:
+    """In a few schedules."""
+    assert vfsim.explore(WalksAgainstExpiry, schedules=60).distinct > 50
+
+
+@pytest.mark.soak
+def test_walks_against_expiry_for_long() -> None:
+    """In 100,000."""
+    assert vfsim.explore(WalksAgainstExpiry, schedules=100_000).run == 100_000
 
 
 def test_autofs_is_what_linux_expects_of_a_filesystem() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import vfsim
 from vfsim.block.disk import RamDisk
 from vfsim.filesystems.imagefs import BLOCK, RECORD, SAMPLE, ImageFS, Tree, write_image
 from vfsim.filesystems.ramfs import RamFS
@@ -162,24 +163,55 @@ def test_a_disk_mounted_again() -> None:
         k._check()
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_readers_at_once(seed: int) -> None:
-    """The first finds everything new, the others wait or find it: all read the same; in half of
-    the schedules the disk fails, which may be an EIO, but never wrong."""
-    faulty = seed % 2 == 1
+class TwoFiles(ImageFS):
+    """A file of three blocks, and a link to it."""
+
     tree: Tree = {"d": {"f": b"f" * 5000, "l": "f"}}
 
-    def reader(sys: Sys) -> bytes | int:
-        try:
-            return read(sys, "/d/l")
-        except OSError as error:
-            return error.errno or 0
+    @classmethod
+    def mkfs(cls, device: RamDisk) -> None:
+        write_image(device, cls.tree)
 
-    with kernel(image(tree), seed=seed, races=True) as k:
-        k.machine.faults = ("io",) if faulty else ()
-        tasks = [k.process(reader, name=f"reader{i}") for i in range(3)]
-        k.run()
-        k.machine.faults = ()
-        k._check()
-    for task in tasks:
-        assert task.result == tree["d"]["f"] or (faulty and task.result == errno.EIO)
+
+class ReadersAtOnce(vfsim.Scenario):
+    """The first finds everything new, the others wait or find it: all read the same."""
+
+    filesystem = TwoFiles
+
+    @vfsim.task
+    def one(self, sys: Sys) -> vfsim.Outcome:
+        return self.outcome(read, sys, "/d/l")
+
+    @vfsim.task
+    def two(self, sys: Sys) -> vfsim.Outcome:
+        return self.outcome(read, sys, "/d/l")
+
+    @vfsim.task
+    def three(self, sys: Sys) -> vfsim.Outcome:
+        return self.outcome(read, sys, "/d/f")
+
+    def check(self, sys: Sys, results: Any) -> None:
+        for result in results:
+            assert result.value == b"f" * 5000 or (self.faults and result.errno == errno.EIO)
+
+
+class ReadersOfAFailingDisk(ReadersAtOnce):
+    """The disk may fail, which may be an EIO, but never wrong."""
+
+    faults = "io"
+
+
+READERS = [ReadersAtOnce, ReadersOfAFailingDisk]
+
+
+@pytest.mark.parametrize("scenario", READERS)
+def test_readers_at_once(scenario: type[vfsim.Scenario]) -> None:
+    """In a few schedules."""
+    assert vfsim.explore(scenario, schedules=40).distinct > 30
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("scenario", READERS)
+def test_readers_at_once_for_long(scenario: type[vfsim.Scenario]) -> None:
+    """In 100,000."""
+    assert vfsim.explore(scenario, schedules=50_000).run == 50_000
