@@ -28,6 +28,7 @@ file_times             writing a file changes its mtime and ctime
 owners                 a new file belongs to who made it
 atime                  reading a file changes its atime
 xattrs                 files and directories have ``user.`` extended attributes
+trusted security       and ``trusted.``, ``security.`` ones, which links and special files have too
 acls                   and access control lists
 persistent             what was written is there after umount and mount
 noreplace exchange     rename knows these flags
@@ -62,8 +63,8 @@ METHODS = frozenset(
 )
 FACTS = frozenset(
     (
-        "nested", "dir_nlink", "dir_times", "file_times", "owners", "atime", "xattrs", "acls",
-        "persistent",
+        "nested", "dir_nlink", "dir_times", "file_times", "owners", "atime", "xattrs", "trusted",
+        "security", "acls", "persistent",
     )
 )  # fmt: skip
 RENAME_FLAGS = {"noreplace": 1, "exchange": 2, "whiteout": 4}
@@ -246,9 +247,12 @@ def _owners(sys: SystemCalls) -> bool:
     return (found.st_uid, found.st_gid) == (1000, 1000)
 
 
-def _xattrs(sys: SystemCalls) -> bool:
-    sys.setxattr("/", "user.probe", b"1")
-    return "user.probe" in sys.listxattr("/")
+def _xattrs(prefix: str) -> Callable[[SystemCalls], bool]:
+    def holds(sys: SystemCalls) -> bool:
+        sys.setxattr("/", prefix + "probe", b"1")
+        return prefix + "probe" in sys.listxattr("/")
+
+    return holds
 
 
 def _acls(sys: SystemCalls) -> bool:
@@ -279,7 +283,9 @@ _FACTS: tuple[tuple[str, frozenset[str], Callable[[SystemCalls], bool]], ...] = 
     ("file_times", frozenset(("create", "write")), _file_times),
     ("atime", frozenset(("create", "write", "read")), _atime),
     ("owners", frozenset(("create",)), _owners),
-    ("xattrs", frozenset(), _xattrs),
+    ("xattrs", frozenset(), _xattrs("user.")),
+    ("trusted", frozenset(), _xattrs("trusted.")),
+    ("security", frozenset(), _xattrs("security.")),
     ("acls", frozenset(), _acls),
     *(
         (word, frozenset(("create", "rename")), _renames(flag))
