@@ -30,6 +30,8 @@ atime                  reading a file changes its atime
 xattrs                 files and directories have ``user.`` extended attributes
 trusted security       and ``trusted.``, ``security.`` ones, which links and special files have too
 acls                   and access control lists
+removed_dirs           who is in a directory that was removed can still look at it; else it is
+                       stale, as over a network
 persistent             what was written is there after umount and mount
 noreplace exchange     rename knows these flags
 whiteout
@@ -64,7 +66,7 @@ METHODS = frozenset(
 FACTS = frozenset(
     (
         "nested", "dir_nlink", "dir_times", "file_times", "owners", "atime", "xattrs", "trusted",
-        "security", "acls", "persistent",
+        "security", "acls", "removed_dirs", "persistent",
     )
 )  # fmt: skip
 RENAME_FLAGS = {"noreplace": 1, "exchange": 2, "whiteout": 4}
@@ -260,6 +262,17 @@ def _acls(sys: SystemCalls) -> bool:
     return True
 
 
+def _removed_dirs(sys: SystemCalls) -> bool:
+    sys.mkdir("/d")
+    sys.chdir("/d")
+    sys.rmdir("/d")
+    try:
+        sys.stat(".")
+    except OSError as error:
+        return error.errno != errno.ESTALE
+    return True
+
+
 _OWNER_GROUP_OTHERS = struct.pack(
     "<IHHIHHIHHI", 2, 1, 7, 2**32 - 1, 4, 5, 2**32 - 1, 32, 5, 2**32 - 1
 )
@@ -287,6 +300,7 @@ _FACTS: tuple[tuple[str, frozenset[str], Callable[[SystemCalls], bool]], ...] = 
     ("trusted", frozenset(), _xattrs("trusted.")),
     ("security", frozenset(), _xattrs("security.")),
     ("acls", frozenset(), _acls),
+    ("removed_dirs", frozenset(("mkdir", "rmdir")), _removed_dirs),
     *(
         (word, frozenset(("create", "rename")), _renames(flag))
         for word, flag in RENAME_FLAGS.items()

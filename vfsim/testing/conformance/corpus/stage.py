@@ -204,7 +204,7 @@ class Stage:
 
     Attributes:
         own: the names that the filesystem brings with it.
-        xattrs: of each path, what it has; empty in a world without any.
+        xattrs: of each path, what it has; None in a world without any, or on a filesystem.
         lines: of the tidy tree.  latest: the latest time in it, when it was new.
     """
 
@@ -215,7 +215,7 @@ class Stage:
             above = entry.path.rpartition("/")[0]
             if entry.needs <= caps.has and (not above or above in self.entries):
                 self.entries[entry.path] = entry
-        self.xattrs = _attributes(self.entries.values(), caps)
+        self.xattrs = _attributes(world, caps)
         self.own: frozenset[str] = frozenset()
         self.lines: dict[str, Line] = {}
         self.latest = 0
@@ -229,14 +229,14 @@ class Stage:
 
     def look_around(self) -> dict[str, Line]:
         """Sleeps.  Every name there is."""
-        return look_around(self.actor.sys, own=self.own, xattrs=bool(self.xattrs))
+        return look_around(self.actor.sys, own=self.own, xattrs=self.xattrs is not None)
 
     def look(self, paths: Iterable[str]) -> dict[str, Line | None]:
         """Sleeps.  What these names are like, as root sees them: links are not followed on the way
         either.
         """
         found: dict[str, Line | None] = {}
-        xattrs = bool(self.xattrs)
+        xattrs = self.xattrs is not None
         for path in sorted(paths):
             above = found.get(path.rpartition("/")[0])
             hidden = above is not None and above.kind != DIR
@@ -265,17 +265,16 @@ class Stage:
         old = sys.umask(0)
         for path in paths:
             make(sys, self.entries[path])
-        if self.xattrs:
+        if self.xattrs is not None:
             for path in paths:
-                self._mark(path)
+                self._mark(path, self.xattrs[path])
         sys.umask(old)
 
-    def _mark(self, path: str) -> None:
+    def _mark(self, path: str, wanted: dict[str, bytes]) -> None:
         """Sleeps.  Give a path its extended attributes, and its mode without what it may have
         inherited.
         """
         sys, entry = self.actor.sys, self.entries[path]
-        wanted = self.xattrs.get(path, {})
         put_back(sys, path, wanted)
         if ACCESS not in wanted and entry.kind != SYMLINK:
             sys.chmod(path, entry.mode)
@@ -289,7 +288,7 @@ class Stage:
         if "uid" in change or "gid" in change:
             sys.lchown(path, line.uid, line.gid)
         touched = not _TOUCHES.isdisjoint(change)
-        if touched and self.xattrs:
+        if touched and self.xattrs is not None:
             put_back(sys, path, self.xattrs.get(path, {}))
         if line.kind != SYMLINK and (touched or "mode" in change):
             sys.chmod(path, line.mode)
@@ -297,13 +296,13 @@ class Stage:
             sys.utime(path, None, None)
 
 
-def _attributes(entries: Iterable[Entry], caps: Capabilities) -> dict[str, dict[str, bytes]]:
+def _attributes(world: str, caps: Capabilities) -> dict[str, dict[str, bytes]] | None:
     """By path, those that the filesystem can have."""
-    return {
+    found = {
         entry.path: {name: value for name, value in entry.attributes if word_of(name) in caps.has}
-        for entry in entries
-        if any(word_of(name) in caps.has for name, _ in entry.attributes)
+        for entry in WORLDS[world]
     }
+    return found if any(found.values()) else None
 
 
 def make(sys: SystemCalls, entry: Entry) -> None:

@@ -45,12 +45,15 @@ SOURCES: dict[str, tuple[tuple[Call, ...], str]] = {
 HERE = ("file", "new", ".", "..", "../file", "")
 """Names that are looked up from where the task is."""
 
+_GONE = "mkdir rmdir removed_dirs"
+
 MOVES: dict[str, tuple[tuple[Call, ...], str]] = {
-    "gone": ((Call("chdir", ("dir",)), Call("rmdir", ("/dir",))), "mkdir rmdir"),
-    "moved": ((Call("chdir", ("full",)), Call("rename", ("/full", "/dir/moved"))), "rename"),
-    "closed": ((Call("chdir", ("closed",)), Call("setuid", (1003,))), "owners"),
+    "gone": ((Call("chdir", ("dir",)), Call("rmdir", ("/dir",))), _GONE),
+    "moved": ((Call("chdir", ("full",)), Call("rename", ("/full", "/dir/moved"))),
+              "create mkdir nested write rename"),
+    "closed": ((Call("chdir", ("closed",)), Call("setuid", (1003,))), "mkdir owners"),
     "open-gone": ((Call("open", _DIR), Call("rmdir", ("dir",)), Call("fchdir", (0,))),
-                  "mkdir rmdir"),
+                  _GONE),
 }  # fmt: skip
 """Word in ids → how the task comes to be where it is."""
 
@@ -116,7 +119,6 @@ def _odd() -> Iterator[Operand]:
 
 def _elsewhere() -> Iterator[Case]:
     """Every call with a path, from a directory that is not where it was."""
-    base = "create mkdir nested write"
     for word, (before, needs) in MOVES.items():
         for verb in WALKERS:
             if verb.name == "truncate" or (verb.name == "listdir" and "gone" in word):
@@ -124,12 +126,12 @@ def _elsewhere() -> Iterator[Case]:
             for path in HERE:
                 after = [Call("getcwd")] if verb.name == "chdir" else []
                 name = path.replace("/", "-") or "empty"
-                words = f"{base} {needs} {verb.needs}"
+                words = f"{needs} {verb.needs} {'create write' if 'file' in path else ''}"
                 calls = [*before, verb.on(path), *after]
                 yield _case(f"cwd-{word}.{verb.word}.{name}", calls, words)
-        node = Call("mknod", ("new", S_IFREG | 0o600, 0)), Call("rename", ("new", "newer"))
-        yield _case(f"cwd-{word}.rename", [*before, *node], f"{base} {needs} rename")
-        yield _case(f"cwd-{word}.getcwd", [*before, Call("getcwd")], f"{base} {needs}")
+        node = [Call("mknod", ("new", S_IFREG | 0o600, 0)), Call("rename", ("new", "newer"))]
+        yield _case(f"cwd-{word}.rename", [*before, *node], f"{needs} create rename")
+        yield _case(f"cwd-{word}.getcwd", [*before, Call("getcwd")], needs)
 
 
 def _case(id: str, calls: list[Call], needs: str, world: str = "kinds", who: str = "root") -> Case:
