@@ -69,26 +69,22 @@ def cases() -> Iterator[Case]:
     yield from _names_of_files()
 
 
-def calls_with(name: str, value: bytes = b"value") -> tuple[Verb, ...]:
-    """Every call that takes a path, about that attribute."""
-    needs = word_of(name) + " xattrs"
+def calls_with(name: str, of_links: str) -> tuple[Verb, ...]:
+    """Every call that takes a path, about an attribute; those of links themselves about another."""
     return tuple(
-        Verb(prefix + call, f"{prefix}{call}xattr", rest, needs)
-        for call, rest in (("set", (name, value)), ("get", (name,)), ("list", ()),
-                           ("remove", (name,)))
-        for prefix in ("", "l")
+        Verb(prefix + call, f"{prefix}{call}xattr", (about, *rest)[:count], word_of(about))
+        for call, rest, count in (("set", (b"value",), 2), ("get", (), 1), ("list", (), 0),
+                                  ("remove", (), 1))
+        for prefix, about in (("", name), ("l", of_links))
     )  # fmt: skip
 
 
 def _walks() -> Iterator[Case]:
     """Every call on every operand, written in some ways; of links, what links can have."""
-    for places in (product(shapes=_SHAPES), _odd()):
-        for place in places:
-            for user, trusted in zip(calls_with("user.kept"), calls_with("trusted.kept"),
-                                     strict=True):  # fmt: skip
-                verb = trusted if user.word.startswith("l") and user.word != "list" else user
-                yield _case(f"walk.{verb.word}.{place.word}", [verb.on(place.path)],
-                            place, verb.needs)  # fmt: skip
+    for place in (*product(shapes=_SHAPES), *_odd()):
+        for verb in calls_with("user.kept", "trusted.kept"):
+            call = verb.on(place.path)
+            yield _case(f"walk.{verb.word}.{place.word}", [call], place, verb.needs)
 
 
 def _odd() -> Iterable[Operand]:
@@ -97,7 +93,7 @@ def _odd() -> Iterable[Operand]:
 
 def _names() -> Iterator[Case]:
     for word, name in NAMES.items():
-        for verb in calls_with(name):
+        for verb in calls_with(name, name):
             if "list" in verb.word:
                 continue
             for place in product(_LINKS if verb.word.startswith("l") else _PLACES):
@@ -117,7 +113,7 @@ def _flags() -> Iterator[Case]:
 
 
 def _values() -> Iterator[Case]:
-    """What was set is what is read, by the name it was set by and another."""
+    """What was set is what is read."""
     for place in product(("file", "dir", "lfile", "absent")):
         for name in (*_KEPT, "user.new", "trusted.new", "nobodys.new"):
             for word, value in VALUES.items():
