@@ -8,38 +8,12 @@ from __future__ import annotations
 
 import errno
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
 from tests.testing.host import HostGround, HostSys, Tmpfs, in_child, possible
 from vfsim.filesystems.ramfs import RamFS
 from vfsim.fs.kernel import Kernel
-
-
-class AttributeSys(HostSys):
-    """What `HostSys` has, and the calls about attributes."""
-
-    def lsetxattr(self, path: str, name: str, value: bytes, flags: int = 0) -> None:
-        os.setxattr(path, name, value, flags, follow_symlinks=False)
-
-    def fsetxattr(self, fd: int, name: str, value: bytes, flags: int = 0) -> None:
-        os.setxattr(fd, name, value, flags)
-
-    def lgetxattr(self, path: str, name: str) -> bytes:
-        return os.getxattr(path, name, follow_symlinks=False)
-
-    def fgetxattr(self, fd: int, name: str) -> bytes:
-        return os.getxattr(fd, name)
-
-    def llistxattr(self, path: str) -> list[str]:
-        return os.listxattr(path, follow_symlinks=False)
-
-    def lremovexattr(self, path: str, name: str) -> None:
-        os.removexattr(path, name, follow_symlinks=False)
-
-    def fremovexattr(self, fd: int, name: str) -> None:
-        os.removexattr(fd, name)
 
 
 def saw(fn: Callable[..., Any], *args: Any) -> Any:
@@ -77,7 +51,7 @@ def there(program: Program) -> Any:
 
     def ask(ground: HostGround) -> list[Any]:
         answers: list[Any] = []
-        ground.run([(lambda sys: answers.append(program(AttributeSys())), False)])
+        ground.run([(lambda sys: answers.append(program(HostSys())), False)])
         return answers
 
     return in_child(Tmpfs(), ask)[0]

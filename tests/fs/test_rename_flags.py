@@ -219,7 +219,9 @@ def test_an_unnamed_file_can_be_linked_until_it_had_a_name(k: Kernel, expect: Ex
             else:
                 sys.setuid(1000)
                 expect.ENOENT(sys.flink, fd, "/x")  # until v6.10, also if it is one's own
+                expect.ENOENT(sys.flink, 99, "/x")
                 sys.setuid(0)
+                expect.EBADF(sys.flink, 99, "/x")
                 sys.flink(fd, "/x")
                 state.append(bool(file.f_inode.i_state & I_LINKABLE))
                 sys.unlink("/x")

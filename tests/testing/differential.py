@@ -6,8 +6,9 @@ runs it in a tree of its own and keeps what every call said and what the tree wa
 one is made smaller (`smaller`) before anybody reads it.
 
 Both see the root of a filesystem as "/", so that ".." cannot lead out of it.  Of the tree is
-compared: paths, types, modes, links, owners, sizes, contents, which names are one file, and of the
-times whether they changed with the call.  What may differ, and why, is the table `MAY_DIFFER`.
+compared: paths, types, modes, links, owners, sizes, contents, which names are one file, extended
+attributes and lists, and of the times whether they changed with the call.  What may differ, and
+why, is the table `MAY_DIFFER`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tests.testing.record import HostActor
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.process import ROOT_CRED, current_process
 from vfsim.testing.conformance.corpus.answers import ask
+from vfsim.testing.conformance.corpus.lists import ACCESS, DEFAULT, packed
 from vfsim.testing.conformance.corpus.stage import FUTURE, look_around
 from vfsim.testing.model import Call
 from vfsim.testing.strategies import EDGE_NAMES, NAMES, USERS
@@ -39,7 +41,7 @@ LENGTH = 40
 PATIENT = 16
 """Every so many programs time passes on Linux before every call, so that times can be compared."""
 
-_NO_TIMES = 8
+_NO_TIMES = 9
 """Words of a line without its times."""
 
 MAY_DIFFER = {
@@ -50,6 +52,10 @@ MAY_DIFFER = {
     "atime": "looking at the tree changes it",
     "O_CREAT and O_EXCL of a directory by no name of its own": "EEXIST since v5.6, EISDIR before",
     "mtime and ctime with truncate(2)": "v4.10 leaves them to the filesystem; ramfs does nothing",
+    "ctime with the calls that set and remove attributes": "v4.10 leaves it to the filesystem; "
+    "tmpfs sets it since v6.1",
+    "wrong flags and names of attributes, empty lists": "not made: other errors come first since "
+    "v6.13, and the last remove a list since v6.2",
     "link by others than root": "not made: fs.protected_hardlinks may be set",
     "FIFOs and devices": "none is made: to open one is another story",
     "O_CREAT with O_DIRECTORY": "not made: refused since v6.3",
@@ -70,6 +76,16 @@ _OPEN = (
     os.O_TRUNC, os.O_APPEND, os.O_CREAT | os.O_APPEND, os.O_NOFOLLOW, os.O_DIRECTORY, os.O_PATH,
     os.O_CREAT | os.O_NOFOLLOW,
 )  # fmt: skip
+
+
+_XATTRS = ("user.a", "user.a", "user.b", "trusted.a", "security.a")
+_LISTS = (ACCESS, ACCESS, DEFAULT)
+_LIST_VALUES = tuple(map(packed, (
+    "u::6 g::4 o::0", "u::7 u:1000:6 g::5 m::7 o::0", "u::7 u:1001:0 g::7 m::7 o::7",
+    "u::6 g::4 g:1001:6 m::6 o::4", "u::7 u:1000:7 g::7 m::0 o::5", "u::0 g::0 o::0",
+    "u::7 u:1000:7 u:1001:3 g::5 g:1000:2 m::6 o::1", "u::6 u:1000:6 g::4 o::0", "",
+)))  # fmt: skip
+"""The last but one has no mask, which is wrong; the last has no entries, which removes a list."""
 
 
 class Dice:
@@ -97,12 +113,19 @@ class Dice:
         """One letter, so many times."""
         return self.any((b"x", b"y", b"z")) * int(self.any(_SIZES))
 
+    def attribute(self) -> tuple[str, bytes]:
+        """A name and a value."""
+        if "acls" in self.has and self.random.random() < 0.5:
+            return self.any(_LISTS), self.any(_LIST_VALUES)
+        return self.any(_XATTRS), self.data()[:64]
+
     def flags(self) -> int:
         """Of renameat2."""
         known = {"noreplace": 1, "exchange": 2}
         return int(self.any([0, *(flag for word, flag in known.items() if word in self.has)]))
 
 
+_ALL_XATTRS = "xattrs trusted security"
 _CALLS: dict[str, tuple[int, str, Callable[[Dice], tuple[Any, ...]]]] = {
     "open": (8, "create", lambda d: (
         d.path(), d.any((0, 1, 2, 2)) | d.any(_OPEN) | os.O_NONBLOCK, d.any(_MODES))),
@@ -151,6 +174,12 @@ _CALLS: dict[str, tuple[int, str, Callable[[Dice], tuple[Any, ...]]]] = {
     "setgid": (1, "owners", lambda d: (d.any(USERS),)),
     "setgroups": (1, "owners", lambda d: (d.any(((), (1000,), (1000, 1001))),)),
     "statfs": (1, "statfs", lambda d: (d.path(),)),
+    "setxattr": (4, _ALL_XATTRS, lambda d: (d.path(), *d.attribute(), d.any((0, 0, 0, 1, 2)))),
+    "lsetxattr": (1, _ALL_XATTRS, lambda d: (d.path(), *d.attribute(), 0)),
+    "fsetxattr": (1, _ALL_XATTRS, lambda d: (d.any(_FDS), *d.attribute(), 0)),
+    "getxattr": (1, _ALL_XATTRS, lambda d: (d.path(), d.attribute()[0])),
+    "listxattr": (1, _ALL_XATTRS, lambda d: (d.path(),)),
+    "removexattr": (2, _ALL_XATTRS, lambda d: (d.path(), d.attribute()[0])),
 }  # fmt: skip
 """Each call: how often, what the filesystem must have, and its arguments."""
 
@@ -180,6 +209,10 @@ BEGINNING = (
 """What there is before a program begins."""
 
 
+_SETTERS = "setxattr", "lsetxattr", "fsetxattr"
+_CHANGERS = (*_SETTERS, "removexattr")
+
+
 class Moment(NamedTuple):
     """What a call said, what the tree was like then, and whether time had passed since it was last
     looked at: if not, a time may be the same although it was set.
@@ -191,20 +224,22 @@ class Moment(NamedTuple):
 
 
 class Looker:
-    """Looks at the tree again and again."""
+    """Looks at the tree again and again; at attributes if any can be there."""
 
-    def __init__(self, sys: SystemCalls) -> None:
+    def __init__(self, sys: SystemCalls, xattrs: bool = False) -> None:
         self.sys = sys
+        self.xattrs = xattrs
         self.lines: dict[str, Line] = {}
 
     def look(self) -> dict[str, tuple[Any, ...]]:
         """Sleeps.  The tree, with what changed since the last look."""
-        before, self.lines = self.lines, look_around(self.sys)
+        before, self.lines = self.lines, look_around(self.sys, xattrs=self.xattrs)
         first: dict[int, str] = {}
         tree = {}
         for path, line in self.lines.items():
             same = "" if line.kind == "dir" else first.setdefault(line.ino, path)
-            tree[path] = (*line[:7], "" if same == path else same, *_times(before.get(path), line))
+            once = "" if same == path else same
+            tree[path] = (*line[:7], once, line.xattrs, *_times(before.get(path), line))
         return tree
 
 
@@ -220,11 +255,11 @@ def _times(old: Line | None, new: Line) -> tuple[Any, ...]:
     return mtime, new.ctime != old.ctime
 
 
-def _begin(sys: SystemCalls) -> Looker:
+def _begin(sys: SystemCalls, calls: Sequence[Call]) -> Looker:
     """Sleeps.  Make what there is before, as far as it can be made, and look at it."""
     for call in BEGINNING:
         ask(sys, call)
-    looker = Looker(sys)
+    looker = Looker(sys, any(call.name in _SETTERS for call in calls))
     looker.look()
     return looker
 
@@ -237,7 +272,7 @@ def on_linux(calls: Sequence[Call], patient: bool) -> list[Moment]:
     os.closerange(host.FIRST_FD, host.KEPT_FD)
     os.setgroups([])
     sys: Any = host.FreshSys()
-    looker = _begin(sys)
+    looker = _begin(sys, calls)
     moments = []
     actor = HostActor()
     for call in calls:
@@ -264,7 +299,7 @@ def on_ours(filesystem: type[Any], calls: Sequence[Call], moments: Sequence[Mome
 
 def _compare(sys: Any, calls: Sequence[Call], moments: Sequence[Moment]) -> Iterator[str]:
     """Sleeps.  Make the calls; the lines of a report if one goes wrong."""
-    looker = _begin(sys)
+    looker = _begin(sys, calls)
     told = []
     sought = False
     for call, moment in zip(calls, moments, strict=True):
@@ -308,7 +343,7 @@ def _excused(call: Call, later: bool, want: tuple[Any, ...], got: tuple[Any, ...
     """Whether two lines differ in times only, where these may differ."""
     if want[:_NO_TIMES] != got[:_NO_TIMES]:
         return False
-    if call.name == "truncate":
+    if call.name == "truncate" or (call.name in _CHANGERS and call.args[1] in _XATTRS):
         return True
     pairs = zip(want[_NO_TIMES:], got[_NO_TIMES:], strict=False)
     return not later and all(a is False or a == b for a, b in pairs)

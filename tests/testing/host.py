@@ -121,14 +121,38 @@ class HostSys:
     def setxattr(self, path: str, name: str, value: bytes, flags: int = 0) -> None:
         os.setxattr(path, name, value, flags)
 
+    def lsetxattr(self, path: str, name: str, value: bytes, flags: int = 0) -> None:
+        os.setxattr(path, name, value, flags, follow_symlinks=False)
+
+    def fsetxattr(self, fd: int, name: str, value: bytes, flags: int = 0) -> None:
+        os.setxattr(fd, name, value, flags)
+
     def getxattr(self, path: str, name: str) -> bytes:
         return os.getxattr(path, name)
+
+    def lgetxattr(self, path: str, name: str) -> bytes:
+        return os.getxattr(path, name, follow_symlinks=False)
+
+    def fgetxattr(self, fd: int, name: str) -> bytes:
+        return os.getxattr(fd, name)
 
     def listxattr(self, path: str) -> list[str]:
         return os.listxattr(path)
 
+    def llistxattr(self, path: str) -> list[str]:
+        return os.listxattr(path, follow_symlinks=False)
+
+    def flistxattr(self, fd: int) -> list[str]:
+        return os.listxattr(fd)
+
     def removexattr(self, path: str, name: str) -> None:
         os.removexattr(path, name)
+
+    def lremovexattr(self, path: str, name: str) -> None:
+        os.removexattr(path, name, follow_symlinks=False)
+
+    def fremovexattr(self, fd: int, name: str) -> None:
+        os.removexattr(fd, name)
 
     def flink(self, fd: int, new: str) -> None:
         check(LIBC.linkat(fd, b"", AT_FDCWD, os.fsencode(new), AT_EMPTY_PATH))
@@ -176,43 +200,17 @@ class FreshSys(HostSys):
     """The same with descriptors that begin at 0, as those of a fresh process here do."""
 
     (
-        close,
-        read,
-        write,
-        pread,
-        pwrite,
-        lseek,
-        fstat,
-        ftruncate,
-        fsync,
-        fdatasync,
-        fchmod,
-        fchown,
-        fchdir,
-        syncfs,
-        fstatfs,
-        getdents,
+        close, read, write, pread, pwrite, lseek, fstat, ftruncate, fsync, fdatasync, fchmod,
+        fchown, fchdir, syncfs, fstatfs, getdents, fsetxattr, fgetxattr, flistxattr, fremovexattr,
+        flink,
     ) = map(
         _shifted,
         (
-            "close",
-            "read",
-            "write",
-            "pread",
-            "pwrite",
-            "lseek",
-            "fstat",
-            "ftruncate",
-            "fsync",
-            "fdatasync",
-            "fchmod",
-            "fchown",
-            "fchdir",
-            "syncfs",
-            "fstatfs",
-            "getdents",
+            "close", "read", "write", "pread", "pwrite", "lseek", "fstat", "ftruncate", "fsync",
+            "fdatasync", "fchmod", "fchown", "fchdir", "syncfs", "fstatfs", "getdents",
+            "fsetxattr", "fgetxattr", "flistxattr", "fremovexattr", "flink",
         ),
-    )
+    )  # fmt: skip
 
     def open(self, path: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
         return super().open(path, flags, mode) - FIRST_FD

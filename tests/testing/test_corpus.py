@@ -15,32 +15,41 @@ from tests.testing.record import answers
 from vfsim.explore.replay import replay
 from vfsim.explore.token import decode
 from vfsim.filesystems.libfs import SimpleFileInodeOperations
-from vfsim.filesystems.ramfs import RamDirectory, RamFS
+from vfsim.filesystems.overfs import OverFS
+from vfsim.filesystems.ramfs import RamDirectory, RamFile, RamFS
+from vfsim.filesystems.wholefs import WholeFS
 from vfsim.fs import Dentry, Inode
-from vfsim.fs.attr import ATTR_SIZE
+from vfsim.fs.attr import ATTR_SIZE, simple_setattr
 from vfsim.fs.refusal import Refusal
 from vfsim.sim.errors import EEXIST, EPERM
 from vfsim.testing import check as checking
 from vfsim.testing import corpus
 from vfsim.testing.check import Checked, Subject, check_filesystem
 from vfsim.testing.conformance import Capabilities
-from vfsim.testing.conformance.corpus import Case, areas, cases, known
-from vfsim.testing.conformance.corpus.answers import RECORDED, Answer, recorded
+from vfsim.testing.conformance.corpus import Case, SimulatedActor, areas, cases, known
+from vfsim.testing.conformance.corpus.answers import RECORDED, Answer, recorded, visible
+from vfsim.testing.conformance.corpus.case import LISTS
 from vfsim.testing.conformance.corpus.known import expected
+from vfsim.testing.conformance.corpus.lists import ACCESS, packed, written
+from vfsim.testing.conformance.corpus.stage import Stage
+from vfsim.testing.model import Call
 
 IMPOSSIBLE = host.possible()
 asks_host = pytest.mark.skipif(bool(IMPOSSIBLE), reason=IMPOSSIBLE)
-SAMPLE = 40
+SAMPLE = 60
 
 
 # The corpus itself.  -----------------------------------------------------------------------------
 
 
 def test_there_are_enough() -> None:
-    """More than 10,000 cases, 2,000 of them about rename, each with an id of its own."""
+    """More than 20,000 cases, 2,000 of them about rename, 5,000 about extended attributes and
+    access control lists, each with an id of its own.
+    """
     ids = [case.id for case in cases()]
-    assert len(set(ids)) == len(ids) >= 10_000
+    assert len(set(ids)) == len(ids) >= 20_000
     assert len(areas()["rename"]) >= 2_000
+    assert sum(id.startswith(("xattr", "acl")) for id in ids) >= 5_000
     assert sum(len(some) for some in areas().values()) == len(ids)
 
 
@@ -95,9 +104,9 @@ def test_linux_still_says_all_of_it() -> None:
 # Our kernel.  ------------------------------------------------------------------------------------
 
 
-def ask(filesystem: type[Any], only: tuple[str, ...] = ()) -> Checked:
+def ask(filesystem: type[Any], only: tuple[str, ...] = (), device: int | None = None) -> Checked:
     """The corpus, or some areas of it, as ``vfsim check`` asks it."""
-    result = Checked(Subject("", filesystem), 0)
+    result = Checked(Subject("", filesystem, device), 0)
     some = {area: found for area, found in areas().items() if not only or area in only}
     caps = result.subject.probe()
     with checking.Watch() as watch:
@@ -106,12 +115,77 @@ def ask(filesystem: type[Any], only: tuple[str, ...] = ()) -> Checked:
     return result
 
 
-@pytest.mark.parametrize(("filesystem", "least"), [(RamFS, 14_000), (ToyFS, 7_000), (TinyDisk, 0)])
+@pytest.mark.parametrize(("filesystem", "least"), [(RamFS, 21_000), (ToyFS, 7_500), (TinyDisk, 0)])
 def test_our_kernel_is_linux(filesystem: type[Any], least: int) -> None:
     """Whatever a filesystem here can do it does as Linux does."""
     result = ask(filesystem)
     assert [failure.violation.summary for failure in result.failures] == []
     assert result.passed >= least
+
+
+@pytest.mark.parametrize(("filesystem", "device"), [(OverFS, None), (WholeFS, 16384)])
+def test_others_have_attributes_like_linux(filesystem: type[Any], device: int | None) -> None:
+    """So do filesystems that keep lists elsewhere than in the cache: in a store, or in another
+    filesystem.
+    """
+    result = ask(filesystem, ("acl-set", "acl-new", "acl-mode", "xattr-other"), device)
+    assert [failure.violation.summary for failure in result.failures] == []
+    assert result.passed >= 1_400
+
+
+class PlainFS(RamFS):
+    """Has ``user.`` attributes and no others."""
+
+    name = "plainfs"
+
+    def allow_xattrs(self, sb: Any) -> None:
+        sb.s_xattr = (self.user_xattrs,)
+
+
+def test_only_what_a_filesystem_knows_is_asked() -> None:
+    """Attributes in other namespaces are not there, nor expected in lists and changes."""
+    result = ask(PlainFS, ("xattr", "acl-set"))
+    assert [failure.violation.summary for failure in result.failures] == []
+    assert 500 < result.passed < result.skipped
+    names = {"user.kept": "1", "trusted.kept": "2", ACCESS: "u::7 g::7 o::7"}
+    answer = Answer(
+        [[list(names)]], {"/file": {"xattrs": names}, "/dir": {"xattrs": {ACCESS: None}}}
+    )
+    case = Case("xattr.x", (Call("listxattr", ("file",)),), "attributed")
+    caps = Capabilities(frozenset(("create", "write", "xattrs", "trusted")))
+    stage = Stage(SimulatedActor(None), "attributed", caps)  # type: ignore[arg-type]
+    assert visible(answer, case, caps, stage) == Answer(
+        [[["user.kept", "trusted.kept"]]],
+        {"/file": {"xattrs": {"user.kept": "1", "trusted.kept": "2"}}},
+    )
+
+
+class MasklessFile(RamFile):
+    """Its lists do not follow chmod(2)."""
+
+    def setattr(self, dentry: Any, attr: Any) -> None:
+        simple_setattr(dentry, attr)
+
+
+class MasklessFS(RamFS):
+    name = "masklessfs"
+    file = MasklessFile()
+
+
+def test_a_wrong_attribute_is_told() -> None:
+    """A list that is not what it should be is found as a name or a mode would be."""
+    result = ask(MasklessFS, ("acl-mode",))
+    first = result.failures[0].violation
+    assert first.rule == "conformance.acl-mode.f-user.chmod-0"
+    assert "xattrs={'system.posix_acl_access': 'u::0 u:1004:6 g::4 m::0 o::0'}" in first.summary
+
+
+def test_lists_are_written_as_they_are_read() -> None:
+    """The short form of a value is the text that it was made from; what is no list stays."""
+    for text in (*LISTS.values(), "", "u::6 x::4 o::10"):
+        assert written(packed(text)) == text
+    for value in (b"", b"value", packed("u::6")[:-1], packed("u::6", version=1)):
+        assert written(value) == value.decode("latin-1")
 
 
 class ForgetfulDirectory(RamDirectory):

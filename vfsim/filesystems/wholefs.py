@@ -63,7 +63,7 @@ from vfsim.fs.d_walk import d_genocide
 from vfsim.fs.dcache import d_add, d_in_lookup, d_make_root, d_tmpfile
 from vfsim.fs.fiemap import generic_block_fiemap
 from vfsim.fs.icache import clear_inode, truncate_inode_pages_final
-from vfsim.fs.inode import generic_drop_inode, insert_inode_hash, iput
+from vfsim.fs.inode import current_time, generic_drop_inode, insert_inode_hash, iput
 from vfsim.fs.open import finish_open
 from vfsim.fs.operations import DentryOperations, FileOperations, InodeOperations, XattrHandler
 from vfsim.fs.permission import generic_permission
@@ -226,7 +226,7 @@ class WholeTrustedXattrs(RamTrustedXattrs):
 
 
 class WholeAttributes(RamListing, SimpleFileInodeOperations):
-    """What directories, files and links have in common."""
+    """What all types of files have in common."""
 
     def listxattr(self, dentry: Dentry) -> list[str]:
         """Sleeps.  Of what is in the store, what its handler shows."""
@@ -244,7 +244,7 @@ class WholeAttributes(RamListing, SimpleFileInodeOperations):
 
 
 class WholeLists(RamAttributes):
-    """Access control lists, of directories and files."""
+    """Access control lists, of all types but symlinks."""
 
     def get_acl(self, inode: Inode, type: int) -> Any:
         """Never sleeps.  From the store."""
@@ -258,6 +258,7 @@ class WholeLists(RamAttributes):
         """Never sleeps.  Into the store, and the cache."""
         if type == ACL_TYPE_ACCESS:
             inode.i_mode, acl = posix_acl_update_mode(inode, acl)
+        inode.i_ctime = current_time(inode)
         keep_list(inode, acl, type)
         set_cached_acl(inode, type, acl)
 
@@ -320,6 +321,10 @@ class WholeFile(WholeLists, WholeAttributes):
         mark_inode_dirty(inode)
         if attr.ia_valid & ATTR_MODE:
             posix_acl_chmod(inode, inode.i_mode)
+
+
+class WholeSpecial(WholeLists, WholeAttributes):
+    """A device, FIFO or socket."""
 
 
 class WholeSymlink(WholeAttributes):
@@ -493,6 +498,7 @@ class WholeFS(RamFS):
     file: InodeOperations = WholeFile()
     open_file: FileOperations = WholeOpenFile()
     symlink: InodeOperations = WholeSymlink()
+    special: InodeOperations = WholeSpecial()
     pages: AddressSpaceOperations = WholePages()
     super: SuperOperations = WholeSuper()
     user_xattrs: XattrHandler = WholeUserXattrs()

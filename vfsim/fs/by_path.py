@@ -43,7 +43,7 @@ from vfsim.fs.namei import (
     user_path,
 )
 from vfsim.fs.permission import without_umask
-from vfsim.fs.process import CAP_DAC_READ_SEARCH, CAP_MKNOD, capable
+from vfsim.fs.process import CAP_MKNOD, capable
 from vfsim.sim.errors import EBUSY, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EPERM, EXDEV
 
 if TYPE_CHECKING:
@@ -125,11 +125,8 @@ def do_link_file(old: Path, new: str, reval: int = 0) -> None:
     Args:
         old: the open file's path.
 
-    Raises:
-        OSError: ENOENT without CAP_DAC_READ_SEARCH, else as `do_link`.
+    Raises as `do_link`; the caller has CAP_DAC_READ_SEARCH.
     """
-    if not capable(CAP_DAC_READ_SEARCH):
-        raise ENOENT()
     _link_to(old, new, reval)
 
 

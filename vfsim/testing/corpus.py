@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 CORPUS = "corpus:"
 """How a token names a case, or the first and the last of a company."""
 
-SIZE = 256
+SIZE = 512
 """Cases in one world."""
 
 AT_ONCE = 64

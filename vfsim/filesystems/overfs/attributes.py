@@ -87,7 +87,7 @@ def is_merged(dentry: Dentry) -> bool:
     return entry.upper is not None and entry.below is not None
 
 
-class OverAttributes(InodeOperations):
+class OverInodes(InodeOperations):
     """What all types of files have in common."""
 
     filesystem = "overfs"
@@ -123,6 +123,28 @@ class OverAttributes(InodeOperations):
         with Acting(info_of(inode.i_sb).cred):
             inode_permission(real, mask)
 
+    def listxattr(self, dentry: Dentry) -> list[str]:
+        """Sleeps.  Those of what is beneath, but overfs's own."""
+        with as_mounter(dentry):
+            names = vfs_listxattr(real_path(dentry).dentry)
+        hidden = PRIVATE if capable(CAP_SYS_ADMIN) else XATTR_TRUSTED_PREFIX
+        return [name for name in names if not name.startswith(hidden)]
+
+    def update_time(self, inode: Inode, time: int, flags: int) -> None:
+        """Sleeps.  Somebody read it: the upper file is told, the lower one never changes."""
+        alias = d_find_any_alias(inode)
+        if alias is None:
+            return
+        upper = entry_of(alias).upper
+        if flags & S_ATIME and upper is not None:
+            touch_atime(info_of(inode.i_sb).upper_mnt, upper)
+            inode.i_atime = d_inode(upper).i_atime
+        dput(alias)
+
+
+class OverAttributes(OverInodes):
+    """What all types of files have but symlinks: lists."""
+
     def get_acl(self, inode: Inode, type: int) -> Any:
         """Sleeps.  That of what is beneath."""
         with Acting(info_of(inode.i_sb).cred):
@@ -147,26 +169,8 @@ class OverAttributes(InodeOperations):
             dput(dentry)
         forget_cached_acl(inode, type)
 
-    def listxattr(self, dentry: Dentry) -> list[str]:
-        """Sleeps.  Those of what is beneath, but overfs's own."""
-        with as_mounter(dentry):
-            names = vfs_listxattr(real_path(dentry).dentry)
-        hidden = PRIVATE if capable(CAP_SYS_ADMIN) else XATTR_TRUSTED_PREFIX
-        return [name for name in names if not name.startswith(hidden)]
 
-    def update_time(self, inode: Inode, time: int, flags: int) -> None:
-        """Sleeps.  Somebody read it: the upper file is told, the lower one never changes."""
-        alias = d_find_any_alias(inode)
-        if alias is None:
-            return
-        upper = entry_of(alias).upper
-        if flags & S_ATIME and upper is not None:
-            touch_atime(info_of(inode.i_sb).upper_mnt, upper)
-            inode.i_atime = d_inode(upper).i_atime
-        dput(alias)
-
-
-class OverSymlink(OverAttributes):
+class OverSymlink(OverInodes):
     """A symlink."""
 
     def get_link(self, dentry: Dentry | None, inode: Inode) -> str:

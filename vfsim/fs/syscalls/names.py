@@ -12,9 +12,10 @@ from vfsim.fs.fdtable import fdget_raw, fdput, filp_close
 from vfsim.fs.mount import Path
 from vfsim.fs.open import do_filp_open
 from vfsim.fs.operations import InodeOperations
+from vfsim.fs.process import CAP_DAC_READ_SEARCH, capable
 from vfsim.fs.read_write import getdents
 from vfsim.fs.syscalls.entry import Part, syscall
-from vfsim.sim.errors import EINVAL
+from vfsim.sim.errors import EINVAL, ENOENT
 
 if TYPE_CHECKING:
     pass
@@ -71,8 +72,11 @@ class NameCalls(Part):
         AT_EMPTY_PATH).
 
         Raises:
-            OSError: EBADF, ENOENT without CAP_DAC_READ_SEARCH, EXDEV, EPERM ...
+            OSError: ENOENT without CAP_DAC_READ_SEARCH, before anything about the descriptor;
+                EBADF, EXDEV, EPERM ...
         """
+        if not capable(CAP_DAC_READ_SEARCH):
+            raise ENOENT()
         file, how = fdget_raw(fd)
         try:
             by_path.do_link_file(file.f_path, new)

@@ -28,7 +28,10 @@ file_times             writing a file changes its mtime and ctime
 owners                 a new file belongs to who made it
 atime                  reading a file changes its atime
 xattrs                 files and directories have ``user.`` extended attributes
+trusted security       and ``trusted.``, ``security.`` ones, which links and special files have too
 acls                   and access control lists
+removed_dirs           who is in a directory that was removed can still look at it; else it is
+                       stale, as over a network
 persistent             what was written is there after umount and mount
 noreplace exchange     rename knows these flags
 whiteout
@@ -62,8 +65,8 @@ METHODS = frozenset(
 )
 FACTS = frozenset(
     (
-        "nested", "dir_nlink", "dir_times", "file_times", "owners", "atime", "xattrs", "acls",
-        "persistent",
+        "nested", "dir_nlink", "dir_times", "file_times", "owners", "atime", "xattrs", "trusted",
+        "security", "acls", "removed_dirs", "persistent",
     )
 )  # fmt: skip
 RENAME_FLAGS = {"noreplace": 1, "exchange": 2, "whiteout": 4}
@@ -246,13 +249,27 @@ def _owners(sys: SystemCalls) -> bool:
     return (found.st_uid, found.st_gid) == (1000, 1000)
 
 
-def _xattrs(sys: SystemCalls) -> bool:
-    sys.setxattr("/", "user.probe", b"1")
-    return "user.probe" in sys.listxattr("/")
+def _xattrs(prefix: str) -> Callable[[SystemCalls], bool]:
+    def holds(sys: SystemCalls) -> bool:
+        sys.setxattr("/", prefix + "probe", b"1")
+        return prefix + "probe" in sys.listxattr("/")
+
+    return holds
 
 
 def _acls(sys: SystemCalls) -> bool:
     sys.setxattr("/", "system.posix_acl_access", _OWNER_GROUP_OTHERS)
+    return True
+
+
+def _removed_dirs(sys: SystemCalls) -> bool:
+    sys.mkdir("/d")
+    sys.chdir("/d")
+    sys.rmdir("/d")
+    try:
+        sys.stat(".")
+    except OSError as error:
+        return error.errno != errno.ESTALE
     return True
 
 
@@ -279,8 +296,11 @@ _FACTS: tuple[tuple[str, frozenset[str], Callable[[SystemCalls], bool]], ...] = 
     ("file_times", frozenset(("create", "write")), _file_times),
     ("atime", frozenset(("create", "write", "read")), _atime),
     ("owners", frozenset(("create",)), _owners),
-    ("xattrs", frozenset(), _xattrs),
+    ("xattrs", frozenset(), _xattrs("user.")),
+    ("trusted", frozenset(), _xattrs("trusted.")),
+    ("security", frozenset(), _xattrs("security.")),
     ("acls", frozenset(), _acls),
+    ("removed_dirs", frozenset(("mkdir", "rmdir")), _removed_dirs),
     *(
         (word, frozenset(("create", "rename")), _renames(flag))
         for word, flag in RENAME_FLAGS.items()

@@ -1,7 +1,8 @@
 """The corpus: thousands of small questions to which Linux itself gave the answers.
 
-`cases` are generated from tables (`paths`, `opening`, `pairs`, `descriptors`, `rights`), in an
-order that never changes; `answers` are what a real kernel said; `run` asks a filesystem.
+`cases` are generated from tables (`paths`, `opening`, `pairs`, `descriptors`, `rights`, `unnamed`,
+and for extended attributes `xattrs`, `marks`, `acls`), in an order that never changes; `answers`
+are what a real kernel said; `run` asks a filesystem.
 """
 
 from __future__ import annotations
@@ -9,12 +10,22 @@ from __future__ import annotations
 import functools
 from itertools import groupby
 
-from vfsim.testing.conformance.corpus import descriptors, opening, pairs, paths, rights
+from vfsim.testing.conformance.corpus import (
+    acls,
+    descriptors,
+    marks,
+    opening,
+    pairs,
+    paths,
+    rights,
+    unnamed,
+    xattrs,
+)
 from vfsim.testing.conformance.corpus.case import PEOPLE, Case
 from vfsim.testing.conformance.corpus.run import Company, Difference, Expectation, alone
 from vfsim.testing.conformance.corpus.simulated import SimulatedActor
 
-_TABLES = (paths, opening, pairs, descriptors, rights)
+_TABLES = (paths, opening, pairs, descriptors, rights, unnamed, xattrs, marks, acls)
 
 
 @functools.cache

@@ -17,6 +17,7 @@ import lzma
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vfsim.testing.conformance.corpus.attributes import plain_value, word_of
 from vfsim.testing.conformance.corpus.case import DIR, SYMLINK, WORLDS
 from vfsim.testing.model import told
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 RECORDED = Path(__file__).with_name("recorded.json.xz")
 _O_LARGEFILE = 0o100000
+_LISTXATTR = "listxattr", "llistxattr", "flistxattr"
+_GETXATTR = "getxattr", "lgetxattr", "fgetxattr"
 
 
 class Answer(NamedTuple):
@@ -78,8 +81,10 @@ def plain(call: Call, value: Any) -> Any:
     name = call.name
     if name in ("stat", "lstat", "fstat"):
         return list(told(value))
-    if name == "listdir":
+    if name in ("listdir", *_LISTXATTR):
         return sorted(value)
+    if name in _GETXATTR:
+        return plain_value(call.args[1], value)
     if name == "getdents":
         return sorted([entry[0], entry[2]] for entry in value)
     if name in ("statfs", "fstatfs"):
@@ -128,13 +133,23 @@ def visible(answer: Answer, case: Case, caps: Capabilities, stage: Stage) -> Ans
             changed[path] = None
             continue
         what = change.get("kind") or (lines[path].kind if path in lines else "")
-        seen = {word: v for word, v in change.items() if _kept(word, what, caps)}
+        seen = {
+            word: _names_known(v, caps) if word == "xattrs" else v
+            for word, v in change.items()
+            if _kept(word, what, caps)
+        }
+        if not seen.get("xattrs", True):
+            del seen["xattrs"]
         if seen:
             changed[path] = seen
     missing = {e.path.rpartition("/")[2] for e in WORLDS[case.world] if e.path not in lines}
     pairs = zip(case.calls, answer.said, strict=True)
     hidden = missing | stage.own
     return Answer([_seen(call, said, caps, hidden) for call, said in pairs], changed)
+
+
+def _names_known(xattrs: dict[str, str | None], caps: Capabilities) -> dict[str, str | None]:
+    return {name: value for name, value in xattrs.items() if word_of(name) in caps.has}
 
 
 def _kept(word: str, what: str, caps: Capabilities) -> bool:
@@ -159,6 +174,8 @@ def _seen(call: Call, said: Any, caps: Capabilities, hidden: set[str]) -> Any:
         return said
     if call.name == "listdir":
         return [[name for name in said[0] if name not in hidden]]
+    if call.name in _LISTXATTR:
+        return [[name for name in said[0] if word_of(name) in caps.has]]
     if call.name == "getdents":
         return [[entry for entry in said[0] if entry[0] not in hidden]]
     if call.name not in ("stat", "lstat", "fstat"):

@@ -21,7 +21,7 @@ import attrs
 
 from vfsim.fs.refusal import refusal_of
 from vfsim.testing.conformance.corpus.answers import Answer, ask, recorded, visible
-from vfsim.testing.conformance.corpus.case import PEOPLE, ROOT
+from vfsim.testing.conformance.corpus.case import EVERYBODY, ROOT
 from vfsim.testing.conformance.corpus.known import expected
 from vfsim.testing.conformance.corpus.stage import Stage, changes
 from vfsim.testing.conformance.syscalls import Recorder, errno_name
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vfsim.testing.conformance.corpus.stage import Actor, Line
     from vfsim.testing.conformance.syscalls import SystemCalls
 
-CHECKPOINT = 64
+CHECKPOINT = 128
 """Cases after which the whole tree is looked at."""
 
 _NEVER = 1 << 62
@@ -118,7 +118,7 @@ def perform(case: Case, stage: Stage, paths: Iterable[str] | None = None) -> Ans
     """
     sys = stage.actor.sys
     since = stage.actor.tick(stage.latest)
-    stage.actor.become(PEOPLE[case.who])
+    stage.actor.become(EVERYBODY[case.who])
     said = [ask(sys, call) for call in case.calls]
     stage.actor.become(ROOT)
     _leave(sys, case)

@@ -6,10 +6,11 @@ back, which is much cheaper than a new tree.
 
 What a change says of a path: None if it is gone; else the fields that are different, each under one
 word: ``kind mode uid gid size content`` as they are now, ``nlink`` by how much it grew, ``mtime``
-and ``ctime`` True if they are of now (the time itself where a case set it), and for a path that was
-not there all of them, with ``nlink`` as it is and ``same``: the other name of a file with two.
+and ``ctime`` True if they are of now (the time itself where a case set it), ``xattrs`` those that
+are different (None: gone), and for a path that was not there all of them, with ``nlink`` as it is
+and ``same``: the other name of a file with two.
 Inode numbers, sizes of directories, the order of names and what a filesystem brings with it
-(``lost+found``) are nobody's business.
+(``lost+found``) are nobody's business, nor are extended attributes in a world that has none.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from errno import ELOOP, ENOENT, ENOTDIR
 from stat import S_IFIFO
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from vfsim.testing.conformance.corpus.attributes import (
+    attributes_of,
+    compared,
+    put_back,
+    word_of,
+)
 from vfsim.testing.conformance.corpus.case import DIR, FIFO, FILE, SYMLINK, WORLDS, Entry
+from vfsim.testing.conformance.corpus.lists import ACCESS
 from vfsim.testing.scenarios.calls import kind
 
 if TYPE_CHECKING:
@@ -71,16 +79,23 @@ class Line(NamedTuple):
     ino: int
     mtime: int
     ctime: int
+    xattrs: tuple[tuple[str, str], ...] = ()
 
 
 _FIELDS = ("kind", "mode", "uid", "gid", "size", "content")
+_TOUCHES = frozenset(("uid", "gid", "size", "content", "xattrs"))
+"""What is put back in ways that may change the mode, or take file capabilities away."""
 
 
 # Looking.  ---------------------------------------------------------------------------------------
 
 
-def look(sys: SystemCalls, path: str) -> Line | None:
-    """Sleeps.  What a name is like, links not followed; None if there is nothing."""
+def look(sys: SystemCalls, path: str, xattrs: bool = False) -> Line | None:
+    """Sleeps.  What a name is like, links not followed; None if there is nothing.
+
+    Args:
+        xattrs: look at those, too.
+    """
     try:
         found = sys.lstat(path)
     except OSError as error:
@@ -97,6 +112,7 @@ def look(sys: SystemCalls, path: str) -> Line | None:
     return Line(
         what, found.st_mode & 0o7777, found.st_nlink, found.st_uid, found.st_gid, size, content,
         found.st_ino, found.st_mtime_ns, found.st_ctime_ns,
+        attributes_of(sys, path) if xattrs else (),
     )  # fmt: skip
 
 
@@ -108,16 +124,19 @@ def _content(sys: SystemCalls, path: str, size: int) -> str:
 
 
 def look_around(
-    sys: SystemCalls, path: str = "/", own: Container[str] = ("lost+found",)
+    sys: SystemCalls,
+    path: str = "/",
+    own: Container[str] = ("lost+found",),
+    xattrs: bool = False,
 ) -> dict[str, Line]:
     """Sleeps.  Every name there is, but for those the filesystem brings with it: ``own``."""
-    line = look(sys, path)
+    line = look(sys, path, xattrs)
     assert line is not None
     lines = {path: line}
     if line.kind == DIR:
         for name in sorted(sys.listdir(path)):
             if name not in own:
-                lines |= look_around(sys, path.rstrip("/") + "/" + name, own)
+                lines |= look_around(sys, path.rstrip("/") + "/" + name, own, xattrs)
     return lines
 
 
@@ -159,6 +178,9 @@ def _change(old: Line | None, new: Line, since: int) -> dict[str, Any]:
         for word in _FIELDS
         if old is None or getattr(old, word) != getattr(new, word)
     }
+    xattrs = compared(old.xattrs if old is not None else (), new.xattrs)
+    if xattrs:
+        change["xattrs"] = xattrs
     links = new.nlink - (old.nlink if old is not None else 0)
     if links:
         change["nlink"] = links
@@ -182,6 +204,7 @@ class Stage:
 
     Attributes:
         own: the names that the filesystem brings with it.
+        xattrs: of each path, what it has; None in a world without any, or on a filesystem.
         lines: of the tidy tree.  latest: the latest time in it, when it was new.
     """
 
@@ -192,6 +215,7 @@ class Stage:
             above = entry.path.rpartition("/")[0]
             if entry.needs <= caps.has and (not above or above in self.entries):
                 self.entries[entry.path] = entry
+        self.xattrs = _attributes(world, caps)
         self.own: frozenset[str] = frozenset()
         self.lines: dict[str, Line] = {}
         self.latest = 0
@@ -205,17 +229,18 @@ class Stage:
 
     def look_around(self) -> dict[str, Line]:
         """Sleeps.  Every name there is."""
-        return look_around(self.actor.sys, own=self.own)
+        return look_around(self.actor.sys, own=self.own, xattrs=self.xattrs is not None)
 
     def look(self, paths: Iterable[str]) -> dict[str, Line | None]:
         """Sleeps.  What these names are like, as root sees them: links are not followed on the way
         either.
         """
         found: dict[str, Line | None] = {}
+        xattrs = self.xattrs is not None
         for path in sorted(paths):
             above = found.get(path.rpartition("/")[0])
             hidden = above is not None and above.kind != DIR
-            found[path] = None if hidden else look(self.actor.sys, path)
+            found[path] = None if hidden else look(self.actor.sys, path, xattrs)
         return found
 
     def tidy_up(self, changed: Mapping[str, Change]) -> None:
@@ -240,7 +265,19 @@ class Stage:
         old = sys.umask(0)
         for path in paths:
             make(sys, self.entries[path])
+        if self.xattrs is not None:
+            for path in paths:
+                self._mark(path, self.xattrs[path])
         sys.umask(old)
+
+    def _mark(self, path: str, wanted: dict[str, bytes]) -> None:
+        """Sleeps.  Give a path its extended attributes, and its mode without what it may have
+        inherited.
+        """
+        sys, entry = self.actor.sys, self.entries[path]
+        put_back(sys, path, wanted)
+        if ACCESS not in wanted and entry.kind != SYMLINK:
+            sys.chmod(path, entry.mode)
 
     def _mend(self, path: str, change: dict[str, Any]) -> None:
         sys, line = self.actor.sys, self.lines[path]
@@ -250,12 +287,22 @@ class Stage:
                 sys.symlink(line.content, path)
         if "uid" in change or "gid" in change:
             sys.lchown(path, line.uid, line.gid)
-        if line.kind != SYMLINK and not {"uid", "gid", "mode", "size", "content"}.isdisjoint(
-            change
-        ):
+        touched = not _TOUCHES.isdisjoint(change)
+        if touched and self.xattrs is not None:
+            put_back(sys, path, self.xattrs.get(path, {}))
+        if line.kind != SYMLINK and (touched or "mode" in change):
             sys.chmod(path, line.mode)
         if change.get("mtime", True) is not True or change.get("ctime", True) is not True:
             sys.utime(path, None, None)
+
+
+def _attributes(world: str, caps: Capabilities) -> dict[str, dict[str, bytes]] | None:
+    """By path, those that the filesystem can have."""
+    found = {
+        entry.path: {name: value for name, value in entry.attributes if word_of(name) in caps.has}
+        for entry in WORLDS[world]
+    }
+    return found if any(found.values()) else None
 
 
 def make(sys: SystemCalls, entry: Entry) -> None:
@@ -263,6 +310,8 @@ def make(sys: SystemCalls, entry: Entry) -> None:
     path, mode = entry.path, entry.mode
     if entry.kind == SYMLINK:
         sys.symlink(entry.body, path)
+        if entry.uid or entry.gid:
+            sys.lchown(path, entry.uid, entry.gid)
         return
     if entry.kind == DIR:
         sys.mkdir(path, mode)
