@@ -242,7 +242,9 @@ def test_somebody_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Nameidata, "may_lookup", lambda nd: inode_permission(nd.inode, MAY_EXEC | MAY_NOT_BLOCK)
     )
-    monkeypatch.setattr(namei, "walked", lambda name, flags, walk: walk(name, flags | LOOKUP_RCU))
+    monkeypatch.setattr(
+        namei, "walked", lambda name, flags, dfd, walk: walk(name, flags | LOOKUP_RCU, dfd)
+    )
     found = ends_with_echild("/l")
     assert (found.rule, found.blamed) == ("P2", "kernel")
     assert "nobody came back" in found.summary

@@ -14,9 +14,10 @@ import errno
 import fcntl
 import os
 import pickle
+import struct
 import tempfile
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from vfsim.testing.conformance.capabilities import METHODS, Capabilities
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 SYS_GETDENTS64, SYS_RENAMEAT2 = 217, 316
+SYS_NEWFSTATAT, SYS_FCHMODAT, SYS_FACCESSAT, SYS_UTIMENSAT = 262, 268, 269, 280
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
 CLONE_NEWNS = 0x20000
@@ -43,6 +45,18 @@ def check(result: int) -> int:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return result
+
+
+class _Stat(NamedTuple):
+    """What newfstatat(2) tells, as far as it is looked at."""
+
+    st_ino: int
+    st_nlink: int
+    st_mode: int
+    st_uid: int
+    st_gid: int
+    st_rdev: int
+    st_size: int
 
 
 class HostSys:
@@ -157,6 +171,61 @@ class HostSys:
     def flink(self, fd: int, new: str) -> None:
         check(LIBC.linkat(fd, b"", AT_FDCWD, os.fsencode(new), AT_EMPTY_PATH))
 
+    def openat(self, dfd: int, path: str, flags: int = 0, mode: int = 0o666) -> int:
+        return check(LIBC.openat(dfd, os.fsencode(path), flags, mode))
+
+    def mkdirat(self, dfd: int, path: str, mode: int = 0o777) -> None:
+        check(LIBC.mkdirat(dfd, os.fsencode(path), mode))
+
+    def mknodat(self, dfd: int, path: str, mode: int, dev: int = 0) -> None:
+        check(LIBC.mknodat(dfd, os.fsencode(path), mode, dev))
+
+    def unlinkat(self, dfd: int, path: str, flags: int = 0) -> None:
+        check(LIBC.unlinkat(dfd, os.fsencode(path), flags))
+
+    def symlinkat(self, target: str, dfd: int, path: str) -> None:
+        check(LIBC.symlinkat(os.fsencode(target), dfd, os.fsencode(path)))
+
+    def readlinkat(self, dfd: int, path: str) -> str:
+        buffer = ctypes.create_string_buffer(4096)
+        length = check(LIBC.readlinkat(dfd, os.fsencode(path), buffer, len(buffer)))
+        return os.fsdecode(buffer.raw[:length])
+
+    def linkat(self, old_dfd: int, old: str, new_dfd: int, new: str, flags: int = 0) -> None:
+        names = os.fsencode(old), os.fsencode(new)
+        check(LIBC.linkat(old_dfd, names[0], new_dfd, names[1], flags))
+
+    def renameat(self, old_dfd: int, old: str, new_dfd: int, new: str, flags: int = 0) -> None:
+        names = os.fsencode(old), os.fsencode(new)
+        check(LIBC.syscall(SYS_RENAMEAT2, old_dfd, names[0], new_dfd, names[1], flags))
+
+    def fstatat(self, dfd: int, path: str, flags: int = 0) -> _Stat:
+        buffer = ctypes.create_string_buffer(144)
+        check(LIBC.syscall(SYS_NEWFSTATAT, dfd, os.fsencode(path), buffer, flags))
+        return _Stat._make(struct.unpack_from("=QQIII4xQq", buffer.raw, 8))
+
+    def faccessat(self, dfd: int, path: str, mode: int) -> None:
+        check(LIBC.syscall(SYS_FACCESSAT, dfd, os.fsencode(path), mode))
+
+    def fchmodat(self, dfd: int, path: str, mode: int) -> None:
+        check(LIBC.syscall(SYS_FCHMODAT, dfd, os.fsencode(path), mode))
+
+    def fchownat(self, dfd: int, path: str, uid: int, gid: int, flags: int = 0) -> None:
+        check(LIBC.fchownat(dfd, os.fsencode(path), uid, gid, flags))
+
+    def utimensat(
+        self,
+        dfd: int,
+        path: str,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+        flags: int = 0,
+    ) -> None:
+        times = None
+        if atime_ns is not None and mtime_ns is not None:
+            times = struct.pack("=4q", *divmod(atime_ns, 10**9), *divmod(mtime_ns, 10**9))
+        check(LIBC.syscall(SYS_UTIMENSAT, dfd, os.fsencode(path), times, flags))
+
     def syncfs(self, fd: int) -> None:
         check(LIBC.syncfs(fd))
 
@@ -189,6 +258,21 @@ FIRST_FD = 3
 """The first descriptor that a process of the tests has free."""
 
 
+def _place(dfd: int) -> int:
+    """AT_FDCWD, and what never is a descriptor, stay what they are."""
+    return dfd if dfd < 0 else dfd + FIRST_FD
+
+
+def _beginning(name: str, *places: int) -> Any:
+    """A call whose arguments of these numbers are directories to begin in."""
+
+    def call(self: FreshSys, *args: Any) -> Any:
+        shifted = [_place(arg) if i in places else arg for i, arg in enumerate(args)]
+        return getattr(super(FreshSys, self), name)(*shifted)
+
+    return call
+
+
 def _shifted(name: str) -> Any:
     def call(self: FreshSys, fd: int, *args: Any) -> Any:
         return getattr(super(FreshSys, self), name)(fd + FIRST_FD, *args)
@@ -212,8 +296,22 @@ class FreshSys(HostSys):
         ),
     )  # fmt: skip
 
+    mkdirat, mknodat, unlinkat, readlinkat, fstatat, faccessat, fchmodat, fchownat, utimensat = (
+        _beginning(name, 0)
+        for name in (
+            "mkdirat", "mknodat", "unlinkat", "readlinkat", "fstatat", "faccessat", "fchmodat",
+            "fchownat", "utimensat",
+        )
+    )  # fmt: skip
+    symlinkat = _beginning("symlinkat", 1)
+    linkat = _beginning("linkat", 0, 2)
+    renameat = _beginning("renameat", 0, 2)
+
     def open(self, path: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
         return super().open(path, flags, mode) - FIRST_FD
+
+    def openat(self, dfd: int, path: str, flags: int = 0, mode: int = 0o666) -> int:
+        return super().openat(_place(dfd), path, flags, mode) - FIRST_FD
 
     def dup(self, fd: int) -> int:
         return super().dup(fd + FIRST_FD) - FIRST_FD

@@ -31,6 +31,7 @@ from vfsim.fs.inode import I_MUTEX_PARENT, ihold, iput
 from vfsim.fs.lookup import LOOKUP_FOLLOW, LOOKUP_RENAME_TARGET, lookup_hash
 from vfsim.fs.mount import mnt_drop_write, mnt_want_write, path_put
 from vfsim.fs.namei import (
+    AT_FDCWD,
     LAST_DOT,
     LAST_DOTDOT,
     LAST_NORM,
@@ -53,9 +54,9 @@ if TYPE_CHECKING:
 
 
 @retry_estale
-def do_mkdir(name: str, mode: int, reval: int = 0) -> None:
+def do_mkdir(name: str, mode: int, dfd: int = AT_FDCWD, *, reval: int = 0) -> None:
     """Sleeps.  mkdir(2).  Raises as `filename_create` and `vfs_mkdir`."""
-    path, dentry = filename_create(name, directory=True, reval=reval)
+    path, dentry = filename_create(name, True, reval, dfd)
     try:
         dir = path.dentry.d_inode
         assert dir is not None
@@ -65,7 +66,7 @@ def do_mkdir(name: str, mode: int, reval: int = 0) -> None:
 
 
 @retry_estale
-def do_mknod(name: str, mode: int, dev: int, reval: int = 0) -> None:
+def do_mknod(name: str, mode: int, dev: int, dfd: int = AT_FDCWD, *, reval: int = 0) -> None:
     """Sleeps.  mknod(2): a regular file, a device, a FIFO or a socket.
 
     Raises:
@@ -77,7 +78,7 @@ def do_mknod(name: str, mode: int, dev: int, reval: int = 0) -> None:
     regular = not mode & 0o170000 or S_ISREG(mode)
     if not (regular or S_ISCHR(mode) or S_ISBLK(mode) or S_ISFIFO(mode) or S_ISSOCK(mode)):
         raise EINVAL()
-    path, dentry = filename_create(name, reval=reval)
+    path, dentry = filename_create(name, False, reval, dfd)
     try:
         dir = path.dentry.d_inode
         assert dir is not None
@@ -91,10 +92,10 @@ def do_mknod(name: str, mode: int, dev: int, reval: int = 0) -> None:
 
 
 @retry_estale
-def do_symlink(target: str, name: str, reval: int = 0) -> None:
+def do_symlink(target: str, name: str, dfd: int = AT_FDCWD, *, reval: int = 0) -> None:
     """Sleeps.  symlink(2).  Raises ENOENT, ENAMETOOLONG about ``target``, else as `vfs_symlink`."""
     getname(target)
-    path, dentry = filename_create(name, reval=reval)
+    path, dentry = filename_create(name, False, reval, dfd)
     try:
         assert path.dentry.d_inode is not None
         vfs_symlink(path.dentry.d_inode, dentry, target)
@@ -103,22 +104,30 @@ def do_symlink(target: str, name: str, reval: int = 0) -> None:
 
 
 @retry_estale
-def do_link(old: str, new: str, follow: bool = False, reval: int = 0) -> None:
+def do_link(
+    old: str,
+    new: str,
+    follow: bool = False,
+    old_dfd: int = AT_FDCWD,
+    new_dfd: int = AT_FDCWD,
+    *,
+    reval: int = 0,
+) -> None:
     """Sleeps.  link(2): the name ``new`` for the inode of ``old``; a symbolic link itself unless
     ``follow``.
 
     Raises:
         OSError: EXDEV across mounts, else as `user_path`, `filename_create`, `vfs_link`.
     """
-    old_path = user_path(old, reval | (LOOKUP_FOLLOW if follow else 0))
+    old_path = user_path(old, reval | (LOOKUP_FOLLOW if follow else 0), old_dfd)
     try:
-        _link_to(old_path, new, reval)
+        _link_to(old_path, new, new_dfd, reval)
     finally:
         path_put(old_path)
 
 
 @retry_estale
-def do_link_file(old: Path, new: str, reval: int = 0) -> None:
+def do_link_file(old: Path, new: str, dfd: int = AT_FDCWD, *, reval: int = 0) -> None:
     """Sleeps.  linkat(2) with AT_EMPTY_PATH: the name ``new`` for a file that is open, with a name
     or (O_TMPFILE) without.
 
@@ -127,11 +136,11 @@ def do_link_file(old: Path, new: str, reval: int = 0) -> None:
 
     Raises as `do_link`; the caller has CAP_DAC_READ_SEARCH.
     """
-    _link_to(old, new, reval)
+    _link_to(old, new, dfd, reval)
 
 
-def _link_to(old: Path, new: str, reval: int) -> None:
-    path, dentry = filename_create(new, reval=reval)
+def _link_to(old: Path, new: str, dfd: int, reval: int) -> None:
+    path, dentry = filename_create(new, False, reval, dfd)
     try:
         if old.mnt is not path.mnt:
             raise EXDEV()
@@ -142,7 +151,7 @@ def _link_to(old: Path, new: str, reval: int) -> None:
 
 
 @retry_estale
-def do_unlink(name: str, reval: int = 0) -> None:
+def do_unlink(name: str, dfd: int = AT_FDCWD, *, reval: int = 0) -> None:
     """Sleeps.  unlink(2).
 
     Raises:
@@ -151,7 +160,7 @@ def do_unlink(name: str, reval: int = 0) -> None:
 
     Source: ``do_unlinkat``.
     """
-    last = filename_parentat(name, reval)
+    last = filename_parentat(name, reval, dfd)
     path = last.parent
     victim: Inode | None = None
     try:
@@ -187,7 +196,7 @@ def do_unlink(name: str, reval: int = 0) -> None:
 
 
 @retry_estale
-def do_rmdir(name: str, reval: int = 0) -> None:
+def do_rmdir(name: str, dfd: int = AT_FDCWD, *, reval: int = 0) -> None:
     """Sleeps.  rmdir(2).
 
     Raises:
@@ -195,7 +204,7 @@ def do_rmdir(name: str, reval: int = 0) -> None:
 
     Source: ``do_rmdir``.
     """
-    last = filename_parentat(name, reval)
+    last = filename_parentat(name, reval, dfd)
     path = last.parent
     try:
         if last.type != LAST_NORM:
@@ -223,7 +232,15 @@ def do_rmdir(name: str, reval: int = 0) -> None:
 
 
 @retry_estale
-def do_rename(old: str, new: str, flags: int = 0, reval: int = 0) -> None:
+def do_rename(
+    old: str,
+    new: str,
+    flags: int = 0,
+    old_dfd: int = AT_FDCWD,
+    new_dfd: int = AT_FDCWD,
+    *,
+    reval: int = 0,
+) -> None:
     """Sleeps.  renameat2(2).
 
     Raises:
@@ -240,9 +257,9 @@ def do_rename(old: str, new: str, flags: int = 0, reval: int = 0) -> None:
         raise EINVAL()
     if flags & RENAME_WHITEOUT and not capable(CAP_MKNOD):
         raise EPERM()
-    old_last = filename_parentat(old, reval)
+    old_last = filename_parentat(old, reval, old_dfd)
     try:
-        new_last = filename_parentat(new, reval)
+        new_last = filename_parentat(new, reval, new_dfd)
         try:
             _rename_between(old_last, new_last, flags, reval)
         finally:

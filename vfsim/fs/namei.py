@@ -35,6 +35,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+from stat import S_ISDIR
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 from vfsim.checks.bugs import bug
@@ -46,6 +47,7 @@ from vfsim.fs.dcache import (
     dget_parent,
     dput,
 )
+from vfsim.fs.fdtable import fdget_raw, fdput
 from vfsim.fs.inode import I_MUTEX_PARENT
 from vfsim.fs.lookup import (
     LOOKUP_CREATE,
@@ -82,7 +84,11 @@ from vfsim.sim.errors import ECHILD, EEXIST, ELOOP, ENAMETOOLONG, ENOENT, ENOTDI
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from vfsim.fs.file import File
     from vfsim.fs.inode import Inode
+
+AT_FDCWD = -100
+"""In place of a descriptor: paths begin in the working directory."""
 
 PATH_MAX = 4096
 """The longest path, in bytes, counting the zero byte that ends it."""
@@ -145,8 +151,21 @@ class LastName(NamedTuple):
     slash: bool
 
 
+def _directory(dfd: int) -> tuple[File, int]:
+    """Never sleeps.  An open directory to begin in, as `fdget_raw`.  Raises EBADF, ENOTDIR."""
+    file, how = fdget_raw(dfd)
+    if not S_ISDIR(file.f_inode.i_mode):
+        fdput(file, how)
+        raise ENOTDIR()
+    return file, how
+
+
 class Nameidata:
     """One walk.  Linux's ``struct nameidata``.
+
+    Args:
+        name: what is going to be walked.  flags: LOOKUP_* bits.
+        dfd: the open directory in which a relative path begins, or AT_FDCWD.
 
     Attributes:
         mnt, dentry: where it stands; in ref-walk one reference on each is the walk's own.
@@ -171,12 +190,19 @@ class Nameidata:
         "root", "seq", "slash", "stack", "tail",
     )  # fmt: skip
 
-    def __init__(self, name: str, flags: int) -> None:
+    def __init__(self, name: str, flags: int, dfd: int = AT_FDCWD) -> None:
         process = current_process()
+        file: File | None = None
+        if name[0] == "/":
+            at = process.root
+        elif dfd == AT_FDCWD:
+            at = process.cwd
+        else:
+            file, how = _directory(dfd)
+            at = file.f_path
         self.outer = process.nameidata
         process.nameidata = self
         self.root = process.root
-        at = process.root if name[0] == "/" else process.cwd
         self.flags = flags | LOOKUP_JUMPED | LOOKUP_PARENT
         self.last = ""
         self.last_type = LAST_ROOT
@@ -195,6 +221,8 @@ class Nameidata:
         else:
             path_get(at)
         self.inode: Inode = at.dentry.d_inode  # type: ignore[assignment]
+        if file is not None:
+            fdput(file, how)
 
     def __enter__(self) -> Nameidata:
         return self
@@ -536,9 +564,12 @@ def nd_jump_link(path: Path) -> None:
 # -- faces ---------------------------------------------------------------------------------------
 
 
-def walked(name: str, flags: int, walk: Callable[[str, int], T]) -> T:
+def walked(name: str, flags: int, dfd: int, walk: Callable[[str, int, int], T]) -> T:
     """Sleeps.  What ``walk`` makes of ``name``: in RCU mode, else with references, else with
     LOOKUP_REVAL.
+
+    Args:
+        name, flags, dfd: as for `Nameidata`; ``walk`` is called with them.
 
     Raises:
         TypeError, ValueError: as `getname`.
@@ -547,15 +578,15 @@ def walked(name: str, flags: int, walk: Callable[[str, int], T]) -> T:
     getname(name)
     try:
         try:
-            return walk(name, flags | LOOKUP_RCU)
+            return walk(name, flags | LOOKUP_RCU, dfd)
         except OSError as error:
             if error.errno != errno.ECHILD:
                 raise
-        return walk(name, flags)
+        return walk(name, flags, dfd)
     except OSError as error:
         if error.errno != errno.ESTALE:
             raise
-    return walk(name, flags | LOOKUP_REVAL)
+    return walk(name, flags | LOOKUP_REVAL, dfd)
 
 
 def retry_estale(call: Callable[P, T]) -> Callable[P, T]:
@@ -583,25 +614,27 @@ def retry_estale(call: Callable[P, T]) -> Callable[P, T]:
     return made
 
 
-def user_path(name: str, flags: int = LOOKUP_FOLLOW) -> Path:
+def user_path(name: str, flags: int = LOOKUP_FOLLOW, dfd: int = AT_FDCWD) -> Path:
     """Sleeps.  What ``name`` leads to; the caller must `path_put` it.
 
     Args:
-        name: relative to the working directory unless it begins with a slash.
+        name: relative to ``dfd``, an open directory or the working directory, unless it begins with
+            a slash.
         flags: LOOKUP_FOLLOW to follow a link in the last component, LOOKUP_DIRECTORY to insist on a
             directory, LOOKUP_AUTOMOUNT to go into an automount in the last component.
 
     Raises:
-        OSError: ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG, ESTALE, or what filesystems say.
+        OSError: EBADF (``dfd``), ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG, ESTALE, or what
+            filesystems say.
 
     Source: ``filename_lookup``.
     """
-    return walked(name, flags, _lookup)
+    return walked(name, flags, dfd, _lookup)
 
 
-def _lookup(name: str, flags: int) -> Path:
+def _lookup(name: str, flags: int, dfd: int) -> Path:
     """Source: ``path_lookupat``."""
-    with Nameidata(name, flags) as nd:
+    with Nameidata(name, flags, dfd) as nd:
         body: str | None = name
         while body is not None:
             nd.walk(body)
@@ -612,34 +645,37 @@ def _lookup(name: str, flags: int) -> Path:
         return nd.take_path()
 
 
-def filename_parentat(name: str, flags: int = 0) -> LastName:
+def filename_parentat(name: str, flags: int = 0, dfd: int = AT_FDCWD) -> LastName:
     """Sleeps.  The directory of the last component, and that component, which is not looked up.
 
     Args:
         flags: LOOKUP_REVAL to ask about every name.
+        name, dfd: as for `user_path`.
 
     Raises:
         OSError: as `user_path`, about the directory.
 
     Source: ``filename_parentat``.
     """
-    return walked(name, flags, _parent)
+    return walked(name, flags, dfd, _parent)
 
 
-def _parent(name: str, flags: int) -> LastName:
+def _parent(name: str, flags: int, dfd: int) -> LastName:
     """Source: ``path_parentat``."""
-    with Nameidata(name, flags) as nd:
+    with Nameidata(name, flags, dfd) as nd:
         nd.walk(name)
         nd.complete()
         return LastName(nd.take_path(), nd.last, nd.last_type, nd.slash)
 
 
-def filename_create(name: str, directory: bool = False, reval: int = 0) -> tuple[Path, Dentry]:
+def filename_create(
+    name: str, directory: bool = False, reval: int = 0, dfd: int = AT_FDCWD
+) -> tuple[Path, Dentry]:
     """Sleeps.  A negative dentry for a new name, with its directory locked: give both to
     `done_path_create`.
 
     Args:
-        name: the path to create.
+        name, dfd: the path to create, as for `user_path`.
         directory: a directory is to be made, so a trailing slash is welcome.
         reval: LOOKUP_REVAL to ask about every name, or 0.
 
@@ -650,7 +686,7 @@ def filename_create(name: str, directory: bool = False, reval: int = 0) -> tuple
     Returns with the directory's ``i_rwsem`` exclusive (subclass PARENT) and write access to the
     mount.  Source: ``filename_create``.
     """
-    last = filename_parentat(name, reval)
+    last = filename_parentat(name, reval, dfd)
     path = last.parent
     if last.type != LAST_NORM:
         path_put(path)

@@ -69,7 +69,7 @@ from vfsim.fs.lookup import (
 )
 from vfsim.fs.managed import Step, follow_managed
 from vfsim.fs.mount import Path, mnt_drop_write, mnt_want_write, path_put
-from vfsim.fs.namei import LAST_NORM, Nameidata, user_path, walked
+from vfsim.fs.namei import AT_FDCWD, LAST_NORM, Nameidata, user_path, walked
 from vfsim.fs.operations import InodeOperations
 from vfsim.fs.permission import (
     MAY_APPEND,
@@ -459,12 +459,12 @@ def may_open(inode: Inode, acc_mode: int, flags: int) -> None:
         raise EPERM()
 
 
-def do_filp_open(name: str, flags: int, mode: int = 0o666) -> File:
+def do_filp_open(name: str, flags: int, mode: int = 0o666, dfd: int = AT_FDCWD) -> File:
     """Sleeps.  Open a path; returns the open file with one reference.
 
     Args:
-        name: the path.  flags: O_* bits.  mode: permissions of a file to be created, before the
-            umask.
+        name, dfd: the path, as for `user_path`.  flags: O_* bits.  mode: permissions of a file to
+            be created, before the umask.
 
     Raises:
         OSError: as `user_path`, `may_open` and `vfs_open`; EISDIR, EEXIST, ENOTDIR, ELOOP as
@@ -474,15 +474,15 @@ def do_filp_open(name: str, flags: int, mode: int = 0o666) -> File:
     """
     op = OpenFlags.of(flags, mode)
     if flags & O_PATH:
-        return _open_path(name, op)
+        return _open_path(name, op, dfd)
     if flags & _TMPFILE:
-        return do_tmpfile(name, op)
-    return walked(name, op.lookup_flags, functools.partial(_path_openat, op))
+        return do_tmpfile(name, op, dfd)
+    return walked(name, op.lookup_flags, dfd, functools.partial(_path_openat, op))
 
 
-def _open_path(name: str, op: OpenFlags) -> File:
+def _open_path(name: str, op: OpenFlags, dfd: int) -> File:
     """O_PATH: a descriptor for a place, not for data; the filesystem does not hear of it."""
-    path = user_path(name, op.lookup_flags)
+    path = user_path(name, op.lookup_flags, dfd)
     try:
         file = get_empty_filp(op.flags)
         vfs_open(file, path.mnt, path.dentry)
@@ -491,7 +491,7 @@ def _open_path(name: str, op: OpenFlags) -> File:
         path_put(path)
 
 
-def do_tmpfile(name: str, op: OpenFlags) -> File:
+def do_tmpfile(name: str, op: OpenFlags, dfd: int) -> File:
     """Sleeps.  O_TMPFILE: a new regular file without a name in the directory ``name``.
 
     Without O_EXCL it can be given one later (linkat(2)).
@@ -504,7 +504,7 @@ def do_tmpfile(name: str, op: OpenFlags) -> File:
     filesystems without access control lists).
     """
     file = get_empty_filp(op.flags)
-    path = user_path(name, op.lookup_flags | LOOKUP_DIRECTORY)
+    path = user_path(name, op.lookup_flags | LOOKUP_DIRECTORY, dfd)
     try:
         mnt_want_write(path.mnt)
         try:
@@ -537,9 +537,9 @@ def _unnamed(path: Path, op: OpenFlags, file: File) -> None:
             inode.i_state |= I_LINKABLE
 
 
-def _path_openat(op: OpenFlags, name: str, flags: int) -> File:
+def _path_openat(op: OpenFlags, name: str, flags: int, dfd: int) -> File:
     file = get_empty_filp(op.flags)  # before the walk: it may begin in RCU mode
-    with Nameidata(name, flags) as nd:
+    with Nameidata(name, flags, dfd) as nd:
         opening = _Opening(op, nd, file)
         try:
             body: str | None = name

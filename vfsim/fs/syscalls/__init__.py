@@ -11,6 +11,7 @@ does it.
 `attributes`   stat, access, chmod, chown, utime, truncate, fiemap
 `xattrs`       setxattr, getxattr, listxattr, removexattr
 `names`        mkdir, rename, link, symlink, unlink, mknod, listdir
+`at`           openat, mkdirat, unlinkat, renameat, linkat, fstatat, and the like
 `processes`    chdir, chroot, umask, who one is, fork, thread, sleep
 `filesystems`  mount, umount, unshare, statfs, sync, ioctl
 =============  ===================================================================
@@ -19,6 +20,14 @@ Calls that Linux has and that are not here: everything about memory, sockets, pi
 ``open`` of a FIFO, socket or device is ENXIO.
 """
 
+from vfsim.fs.namei import AT_FDCWD
+from vfsim.fs.syscalls.at import (
+    AT_EMPTY_PATH,
+    AT_NO_AUTOMOUNT,
+    AT_REMOVEDIR,
+    AT_SYMLINK_NOFOLLOW,
+    AtCalls,
+)
 from vfsim.fs.syscalls.attributes import AttributeCalls
 from vfsim.fs.syscalls.entry import return_to_user, syscall
 from vfsim.fs.syscalls.files import F_DUPFD, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FileCalls
@@ -28,7 +37,7 @@ from vfsim.fs.syscalls.processes import ProcessCalls
 from vfsim.fs.syscalls.xattrs import XattrCalls
 
 
-class Sys(FileCalls, AttributeCalls, XattrCalls, NameCalls, ProcessCalls, FilesystemCalls):
+class Sys(FileCalls, AttributeCalls, XattrCalls, NameCalls, AtCalls, ProcessCalls, FilesystemCalls):
     """The system calls, on behalf of whichever task calls them.
 
     Attributes:
@@ -39,6 +48,11 @@ class Sys(FileCalls, AttributeCalls, XattrCalls, NameCalls, ProcessCalls, Filesy
 
 
 __all__ = [
+    "AT_EMPTY_PATH",
+    "AT_FDCWD",
+    "AT_NO_AUTOMOUNT",
+    "AT_REMOVEDIR",
+    "AT_SYMLINK_NOFOLLOW",
     "AT_SYMLINK_FOLLOW",
     "CLONE_NEWNS",
     "F_DUPFD",

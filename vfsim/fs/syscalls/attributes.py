@@ -25,6 +25,7 @@ from vfsim.fs.file import FMODE_WRITE
 from vfsim.fs.inode import S_APPEND
 from vfsim.fs.lookup import LOOKUP_FOLLOW
 from vfsim.fs.mount import Path, mnt_is_readonly
+from vfsim.fs.namei import AT_FDCWD
 from vfsim.fs.permission import MAY_ACCESS, MAY_WRITE, inode_permission
 from vfsim.fs.process import ALL_CAPS, NO_CAPS, current_process
 from vfsim.fs.syscalls.entry import Part, syscall
@@ -32,7 +33,25 @@ from vfsim.fs.writers import sb_end_write, sb_start_write
 from vfsim.sim.errors import EINVAL, EPERM, EROFS
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
+
+
+def check_access(at: Callable[..., None], path: str, mode: int, dfd: int) -> None:
+    """Sleeps.  access(2), as the real user.
+
+    Args:
+        at: `Part._at`, which does something with what a path leads to.
+    """
+    if mode & ~7:
+        raise EINVAL()
+    process = current_process()
+    cred = process.cred
+    caps = ALL_CAPS if cred.real_uid == 0 else NO_CAPS
+    process.cred = attrs.evolve(cred, uid=cred.real_uid, gid=cred.real_gid, caps=caps)
+    try:
+        at(path, LOOKUP_FOLLOW, _access, mode, dfd=dfd)
+    finally:
+        process.cred = cred
 
 
 class AttributeCalls(Part):
@@ -67,16 +86,7 @@ class AttributeCalls(Part):
         Raises:
             OSError: EINVAL, EACCES, EROFS, or what the walk says.
         """
-        if mode & ~7:
-            raise EINVAL()
-        process = current_process()
-        cred = process.cred
-        caps = ALL_CAPS if cred.real_uid == 0 else NO_CAPS
-        process.cred = attrs.evolve(cred, uid=cred.real_uid, gid=cred.real_gid, caps=caps)
-        try:
-            self._at(path, LOOKUP_FOLLOW, _access, mode)
-        finally:
-            process.cred = cred
+        check_access(self._at, path, mode, AT_FDCWD)
 
     @syscall
     def chmod(self, path: str, mode: int) -> None:

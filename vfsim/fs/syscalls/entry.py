@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from vfsim.fs import echild
 from vfsim.fs.fdtable import fdget, fdput
 from vfsim.fs.mount import Path, mnt_drop_write, mnt_want_write, path_put
-from vfsim.fs.namei import retry_estale, user_path
+from vfsim.fs.namei import AT_FDCWD, retry_estale, user_path
 from vfsim.fs.strace import call_text
 from vfsim.sim.state import K
 
@@ -83,8 +83,16 @@ class Part:
         self.kernel = kernel
 
     @retry_estale
-    def _at(self, name: str, flags: int, fn: Callable[..., T], *args: Any, reval: int = 0) -> T:
-        path = user_path(name, flags | reval)
+    def _at(
+        self,
+        name: str,
+        flags: int,
+        fn: Callable[..., T],
+        *args: Any,
+        dfd: int = AT_FDCWD,
+        reval: int = 0,
+    ) -> T:
+        path = user_path(name, flags | reval, dfd)
         try:
             return fn(path, *args)
         finally:

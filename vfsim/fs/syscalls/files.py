@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vfsim.fs.fdtable import fdget, fdget_pos, fdget_raw, fdput, fdput_pos, filp_close
 from vfsim.fs.file import FMODE_PATH, FMODE_PREAD, FMODE_PWRITE, O_NOATIME
 from vfsim.fs.inode import S_APPEND
+from vfsim.fs.namei import AT_FDCWD
 from vfsim.fs.open import do_filp_open
 from vfsim.fs.operations import FileOperations
 from vfsim.fs.permission import inode_owner_or_capable
@@ -28,6 +29,19 @@ _SETFL = os.O_APPEND | os.O_NONBLOCK | getattr(os, "O_DIRECT", 0) | O_NOATIME
 _WHENCE_MAX = 4
 
 
+def do_sys_open(dfd: int, path: str, flags: int, mode: int) -> int:
+    """Sleeps.  Open a path and put the file into the table.  Source: ``do_sys_open``."""
+    files = current_process().files
+    fd = files.reserve()
+    try:
+        file = do_filp_open(path, flags, mode, dfd)
+    except Exception:
+        files.unreserve(fd)
+        raise
+    files.install(fd, file)
+    return fd
+
+
 class FileCalls(Part):
     """What is asked of an open file."""
 
@@ -40,15 +54,7 @@ class FileCalls(Part):
         Raises:
             OSError: EMFILE before anything about the path; then as `vfsim.fs.open.do_filp_open`.
         """
-        files = current_process().files
-        fd = files.reserve()
-        try:
-            file = do_filp_open(path, flags, mode)
-        except Exception:
-            files.unreserve(fd)
-            raise
-        files.install(fd, file)
-        return fd
+        return do_sys_open(AT_FDCWD, path, flags, mode)
 
     @syscall
     def close(self, fd: int) -> None:

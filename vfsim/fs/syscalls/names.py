@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from stat import S_IFIFO, S_ISLNK
-from typing import TYPE_CHECKING
 
 from vfsim.fs import by_path
 from vfsim.fs.attr import touch_atime
@@ -16,9 +15,6 @@ from vfsim.fs.process import CAP_DAC_READ_SEARCH, capable
 from vfsim.fs.read_write import getdents
 from vfsim.fs.syscalls.entry import Part, syscall
 from vfsim.sim.errors import EINVAL, ENOENT
-
-if TYPE_CHECKING:
-    pass
 
 AT_SYMLINK_FOLLOW = 0x400
 
@@ -94,7 +90,7 @@ class NameCalls(Part):
     @syscall
     def readlink(self, path: str) -> str:
         """Sleeps.  Where a symbolic link points.  Raises EINVAL for anything else."""
-        return self._at(path, 0, _readlink)
+        return self._at(path, 0, read_link, EINVAL)
 
     @syscall
     def mknod(self, path: str, mode: int, dev: int = 0) -> None:
@@ -125,7 +121,8 @@ class NameCalls(Part):
         return names
 
 
-def _readlink(path: Path) -> str:
+def read_link(path: Path, otherwise: type[OSError]) -> str:
+    """Sleeps.  Where a symbolic link points; ``otherwise`` is raised if it is none."""
     inode = path.dentry.d_inode
     assert inode is not None
     op = inode.i_op
@@ -133,6 +130,6 @@ def _readlink(path: Path) -> str:
         touch_atime(path.mnt, path.dentry)
         return op.readlink(path.dentry)
     if not S_ISLNK(inode.i_mode):
-        raise EINVAL()
+        raise otherwise()
     touch_atime(path.mnt, path.dentry)
     return inode.i_link if inode.i_link is not None else op.get_link(path.dentry, inode)

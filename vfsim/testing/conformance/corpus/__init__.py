@@ -1,8 +1,8 @@
 """The corpus: thousands of small questions to which Linux itself gave the answers.
 
 `cases` are generated from tables (`paths`, `opening`, `pairs`, `descriptors`, `rights`, `unnamed`,
-and for extended attributes `xattrs`, `marks`, `acls`), in an order that never changes; `answers`
-are what a real kernel said; `run` asks a filesystem.
+`directories`, and for extended attributes `xattrs`, `marks`, `acls`), in an order that never
+changes; `answers` are what a real kernel said; `run` asks a filesystem.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from itertools import groupby
 from vfsim.testing.conformance.corpus import (
     acls,
     descriptors,
+    directories,
     marks,
     opening,
     pairs,
@@ -25,7 +26,7 @@ from vfsim.testing.conformance.corpus.case import PEOPLE, Case
 from vfsim.testing.conformance.corpus.run import Company, Difference, Expectation, alone
 from vfsim.testing.conformance.corpus.simulated import SimulatedActor
 
-_TABLES = (paths, opening, pairs, descriptors, rights, unnamed, xattrs, marks, acls)
+_TABLES = (paths, opening, pairs, descriptors, rights, unnamed, directories, xattrs, marks, acls)
 
 
 @functools.cache

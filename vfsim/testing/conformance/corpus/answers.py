@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 RECORDED = Path(__file__).with_name("recorded.json.xz")
 _O_LARGEFILE = 0o100000
+_STATS = ("stat", "lstat", "fstat", "fstatat")
 _LISTXATTR = "listxattr", "llistxattr", "flistxattr"
 _GETXATTR = "getxattr", "lgetxattr", "fgetxattr"
 
@@ -79,7 +80,7 @@ def ask(sys: SystemCalls, call: Call) -> Any:
 def plain(call: Call, value: Any) -> Any:
     """What a call returned, without what differs from one filesystem to the other."""
     name = call.name
-    if name in ("stat", "lstat", "fstat"):
+    if name in _STATS:
         return list(told(value))
     if name in ("listdir", *_LISTXATTR):
         return sorted(value)
@@ -178,7 +179,7 @@ def _seen(call: Call, said: Any, caps: Capabilities, hidden: set[str]) -> Any:
         return [[name for name in said[0] if word_of(name) in caps.has]]
     if call.name == "getdents":
         return [[entry for entry in said[0] if entry[0] not in hidden]]
-    if call.name not in ("stat", "lstat", "fstat"):
+    if call.name not in _STATS:
         return said
     what, mode, nlink, uid, gid, size = said[0]
     if what == DIR and (hidden or "dir_nlink" not in caps.has):

@@ -45,7 +45,8 @@ class Known(NamedTuple):
 
 VERSIONS = (
     Known(
-        r"path\.opennew\.(.*\+(dot|dot-slash|dotdot)|top|here|above)|at\.cwd-.*\.opennew\.\.+",
+        r"path\.opennew\.(.*\+(dot|dot-slash|dotdot)|top|here|above)|at\.cwd-.*\.opennew\.\.+|"
+        r"dfd\.openat-new\..*\.here",
         "EEXIST", "EISDIR",
         "O_CREAT of a directory by no name of its own: O_EXCL is looked at first since v5.6",
     ),

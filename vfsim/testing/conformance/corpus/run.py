@@ -135,7 +135,7 @@ def perform(case: Case, stage: Stage, paths: Iterable[str] | None = None) -> Ans
 def _leave(sys: SystemCalls, case: Case) -> None:
     """Sleeps.  Undo what calls do to a process."""
     names = {call.name for call in case.calls}
-    if not names.isdisjoint(("open", "dup", "dup2", "fcntl")):
+    if not names.isdisjoint(("open", "openat", "dup", "dup2", "fcntl")):
         for fd in (0, 1, 5, 7):
             with contextlib.suppress(OSError):
                 sys.close(fd)

@@ -20,6 +20,7 @@ from errno import ELOOP, ENOENT, ENOTDIR
 from stat import S_IFIFO
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from vfsim.fs.syscalls import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from vfsim.testing.conformance.corpus.attributes import (
     attributes_of,
     compared,
@@ -293,7 +294,7 @@ class Stage:
         if line.kind != SYMLINK and (touched or "mode" in change):
             sys.chmod(path, line.mode)
         if change.get("mtime", True) is not True or change.get("ctime", True) is not True:
-            sys.utime(path, None, None)
+            sys.utimensat(AT_FDCWD, path, None, None, AT_SYMLINK_NOFOLLOW)
 
 
 def _attributes(world: str, caps: Capabilities) -> dict[str, dict[str, bytes]] | None:
