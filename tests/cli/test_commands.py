@@ -236,6 +236,7 @@ def test_contract_coverage(vfsim: Command) -> None:
         (["check", "toyfs.py", "--strategy", "x"], "vfsim check: Invalid value for '--strategy'"),
         (["explore", "scenarios.py:Fight", "--strategy", "pct:0"], "vfsim explore: Invalid value"),
         (["check", "toyfs.py", "--json", "no/such/x"], "vfsim check: Invalid value for '--json'"),
+        (["check", "toyfs.py", "--pytest", "no/x"], "vfsim check: Invalid value for '--pytest'"),
         (["contract", "--json", "/dev/full"], "vfsim: cannot write /dev/full: No space left"),
         (["contract", "--from", "nothing"], "vfsim contract: Invalid value for '--from'"),
         (["contract", "--format", "xml"], "vfsim contract: Invalid value for '--format'"),
@@ -304,6 +305,41 @@ def test_ctrl_c_ends_with_what_there_is(command: str, name: str, jobs: str) -> N
     assert "interrupted" in out.splitlines()[-1] and err == ""
     data = json.loads(Path("out.json").read_text())
     assert data["verdict"] == "interrupted" and data["violations"] == []
+
+
+IMPATIENT = """
+import sys
+
+class Impatient:
+    def find_spec(self, name, path, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Impatient())
+from vfsim.cli.main import main
+main()
+"""
+"""Presses Ctrl-C while vfsim is being loaded."""
+
+
+def test_ctrl_c_at_once() -> None:
+    """Nothing that takes a while happens before Ctrl-C is dealt with."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPATIENT], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "vfsim: interrupted\n")
+
+
+@pytest.mark.parametrize("json", [[], ["--json", "-"]])
+def test_no_room_for_the_output(json: list[str]) -> None:
+    """What cannot be written is not vfsim's fault: one sentence."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "vfsim", "contract", *json],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "vfsim: cannot write to stdout: No space left on device\n"
 
 
 def test_a_pipe_that_closes_is_no_error() -> None:
