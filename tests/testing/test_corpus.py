@@ -75,6 +75,19 @@ def test_an_answer_reads_well() -> None:
     assert "/dir is gone" in recorded()["path.rmdir.dir"].text()
 
 
+def test_two_answers_tell_what_is_different() -> None:
+    """Of a tree in which much changes, only that."""
+    right = recorded()["link.file.absent"]
+    wrong = Answer(
+        right.said, {**right.changed, "/file": {**right.changed["/file"], "mtime": True}}
+    )
+    assert right.text(wrong) == "success, and /file mtime unchanged"
+    assert wrong.text(right) == "success, and /file mtime=True"
+    less = Answer(right.said, {"/file": None})
+    assert less.text(right) == "success, and / unchanged, /absent unchanged, /file is gone"
+    assert "/absent kind='file'" in right.text(less) and right.text(right) == "success"
+
+
 # The kernel underneath.  -------------------------------------------------------------------------
 
 
