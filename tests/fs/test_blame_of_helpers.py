@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from vfsim.checks.lifetime import free
 from vfsim.filesystems.libfs import MemoryFileSystem, SimpleSuperOperations, simple_inode
 from vfsim.filesystems.ramfs import RamDirectory, RamFS, RamSuper
+from vfsim.fs.attr import generic_fillattr
 from vfsim.fs.dcache import DCACHE_NEED_AUTOMOUNT, Dentry, d_add, d_make_root, dget, dput
 from vfsim.fs.file import O_TMPFILE
 from vfsim.fs.iget import iget_locked
@@ -188,6 +190,39 @@ def test_a_mount_that_fails_late() -> None:
         return root
 
     assert told(ram(mount=mount), mounts_another) == [("leak.super", "filesystem Ram.mount")]
+
+
+def test_a_freed_object_that_the_kernel_is_called_with() -> None:
+    """Who kept a pointer without a reference is blamed, although the kernel's helper reads it."""
+    kept: list[Inode] = []
+
+    class Keeps(RamDirectory):
+        def create(self, dir: Inode, dentry: Dentry, mode: int, excl: bool) -> None:
+            if kept:
+                generic_fillattr(kept[0])
+            super().create(dir, dentry, mode, excl)
+            kept.append(dentry.d_inode)  # type: ignore[arg-type]
+
+    def program(sys: Sys) -> None:
+        creates_and_removes(sys)
+        sys.msleep(10)  # the inode is freed after a grace period
+        creates(sys)
+
+    found = told(ram(directory=Keeps()), program)
+    assert [rule for rule, _ in found] == ["lifetime.use-after-free"]
+    assert found[0][1].endswith(".Keeps.create")
+
+
+def test_a_freed_object_that_the_kernel_gave() -> None:
+    """The kernel's use is not the method's, which only passes on what it was called with."""
+
+    class Passes(RamDirectory):
+        def create(self, dir: Inode, dentry: Dentry, mode: int, excl: bool) -> None:
+            free(dir)
+            generic_fillattr(dir)
+
+    found = told(ram(directory=Passes()), creates)
+    assert found[-1] == ("lifetime.use-after-free", "kernel")
 
 
 def test_a_reference_that_a_method_was_to_put() -> None:

@@ -223,7 +223,7 @@ class KernelJudge(Judge):
         violation = Violation(
             rule, "soft", culprit.owner, culprit.where,
             f"{task.name} {what} with {names} still held",
-            task.name, tuple(self._held(task)), names,
+            task.name, tuple(self._held(task)), ", ".join(dict.fromkeys(name for name, _ in held)),
         )  # fmt: skip
         task.machine.violation(followed(task.machine, violation))
 
