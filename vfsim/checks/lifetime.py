@@ -306,10 +306,10 @@ def _no_lock_held(machine: Machine, obj: Any, what: str) -> None:
             known = _LOCKS[kind] = hasattr(kind, "is_locked") and hasattr(kind, "is_pin")
         if not known or not lock.is_locked():
             continue
-        culprit = blame(K.cur, sys._getframe(2))
+        culprit, lines = overput(obj, blame(K.cur, sys._getframe(2)))
         violation = Violation(
             "lifetime.freed-locked", "soft", culprit.owner, culprit.where,
-            f"{what} is freed while {lock.name} in it is locked", K.cur.name, (repr(lock),),
+            f"{what} is freed while {lock.name} in it is locked", K.cur.name, (repr(lock), *lines),
         )  # fmt: skip
         machine.violation(followed(machine, violation))
 
