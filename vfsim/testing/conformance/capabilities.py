@@ -23,7 +23,8 @@ freeze                 likewise ``freeze_fs``: it can be frozen
 bytewise               names are the same if their bytes are: no ``d_compare``
 nested                 directories can be made inside directories made
 dir_nlink              a directory has 2 links plus its subdirectories (else always 1, as on some)
-dir_times              changing a directory changes its mtime and ctime
+dir_times              changing a directory changes its mtime and ctime, and the clock is not
+                       so coarse that this cannot be seen
 file_times             writing a file changes its mtime and ctime
 owners                 a new file belongs to who made it
 atime                  reading a file changes its atime
