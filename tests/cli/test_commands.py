@@ -38,6 +38,29 @@ def test_a_clean_check(vfsim: Command) -> None:
     assert re.search(r"contract +\d+ cells and rules checked, [\d,]+ times", text)
 
 
+TIMELESS = """
+from vfsim.filesystems.ramfs import RamDirectory, RamFS
+from vfsim.fs import d_instantiate, dget
+
+class TimelessDir(RamDirectory):
+    def enter(self, dir, dentry, inode):
+        d_instantiate(dentry, inode)
+        dget(dentry)
+
+class Timeless(RamFS):
+    name = "timeless"
+    directory = TimelessDir()
+"""
+
+
+def test_what_is_not_asked_is_said(vfsim: Command) -> None:
+    """A filesystem may do some things in its own way; if it is a mistake, its author sees it."""
+    Path("timeless.py").write_text(TIMELESS)
+    out = vfsim("check", "timeless.py", "--jobs", "1").out
+    assert "  unlike Linux  changing a directory does not change its times: not asked\n" in out
+    assert "unlike Linux" not in vfsim("check", "toyfs.py", "--jobs", "1").out
+
+
 def test_a_check_that_finds_a_bug(vfsim: Command) -> None:
     """A bug ends with 1, a full report, and a token that replays it."""
     result = vfsim("check", "broken.py")

@@ -76,6 +76,12 @@ WORDS = METHODS | FACTS | frozenset(RENAME_FLAGS)
 _SIZES = (1 << 20, 1 << 16, 1 << 14, 1 << 13, 1 << 12, 1 << 10, 1 << 9, 1 << 8, 1 << 7, 1 << 6)
 _MANY_FILES = 64
 
+_OTHERWISE = {
+    "dir_times": "changing a directory does not change its times",
+    "file_times": "writing does not change the times of a file",
+    "owners": "a new file does not belong to who made it",
+}
+
 
 @attrs.frozen
 class Capabilities:
@@ -101,6 +107,11 @@ class Capabilities:
     def everything(cls) -> Capabilities:
         """A filesystem with every method and every fact, as Linux's own big ones."""
         return cls(has=WORDS)
+
+    def differences(self) -> list[str]:
+        """What it does otherwise than nearly every filesystem: on purpose, or by mistake."""
+        possible = {fact for fact, needs, _ in _FACTS if needs <= self.has}
+        return [said for fact, said in _OTHERWISE.items() if fact in possible - self.has]
 
     def lacking(self, needs: frozenset[str], size: int, files: int) -> str:
         """Why an assertion with these needs cannot be asked, in a few words; "" if it can."""
