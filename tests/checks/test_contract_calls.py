@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from tests.checks.contract_world import Node, Zoo, kernel, run, the, told
@@ -867,24 +868,53 @@ def test_an_oops_is_recorded_before_anybody_can_hide_it() -> None:
 
 
 def test_what_is_no_bug_passes_through() -> None:
-    """A bug that was reported, and the end of the program."""
+    """A bug that was reported, and Ctrl-C."""
     reported = the(run(lambda: TAME.plain(Node())))
 
     class Passes(Zoo):
         def free(self, node: Node) -> Any:
             raise KernelBug(reported)
 
-    class Quits(Zoo):
+    class Interrupted(Zoo):
         def free(self, node: Node) -> Any:
-            raise SystemExit(3)
+            raise KeyboardInterrupt
 
     def body() -> None:
         with pytest.raises(KernelBug):
             Passes().free(Node())
 
     assert run(body) == []
-    with pytest.raises(SystemExit):
-        run(lambda: Quits().free(Node()))
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda: Interrupted().free(Node()))
+
+
+@attrs.frozen
+class Frozen(Exception):
+    """Takes no attributes."""
+
+    why: str
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SystemExit(0),  # would end the search, and the exit status would say that all is well
+        GeneratorExit(),
+        Frozen("stiff"),
+        FileNotFoundError("without errno"),  # a caller could not be told
+        OSError(99_999, "unheard of"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_odd_exception_is_an_oops(error: BaseException) -> None:
+    """Whatever is raised, but an OSError with an errno: told, and over when the task is."""
+
+    class Odd(Zoo):
+        def free(self, node: Node) -> Any:
+            raise error
+
+    found = the(run(lambda: Odd().free(Node())))
+    assert found.rule == "oops" and found.blamed.endswith("Odd.free")
 
 
 # -- obligations and assertions --------------------------------------------------------------------

@@ -4,6 +4,7 @@ badly.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -272,8 +273,15 @@ def test_other_errors_of_tasks_are_raised() -> None:
     with pytest.raises(AssertionError, match="mine"), world(wrong):
         pass
 
+    def quits() -> None:
+        sys.exit(3)
 
-def test_a_thread_of_the_filesystem_oopses() -> None:
+    with pytest.raises(SystemExit), world(quits):
+        pass
+
+
+@pytest.mark.parametrize("error", [ValueError("three"), SystemExit("three")])
+def test_a_thread_of_the_filesystem_oopses(error: BaseException) -> None:
     """A kernel thread that a method starts is the filesystem's, and so is what it raises."""
 
     class Starter(Rows):
@@ -281,10 +289,10 @@ def test_a_thread_of_the_filesystem_oopses() -> None:
             K.machine.spawn(thread, name="thread")
 
     def thread() -> None:
-        raise ValueError("three")
+        raise error
 
     violation = first(lambda: Starter().loud())
-    assert violation.rule == "oops" and "ValueError: three" in violation.summary
+    assert violation.rule == "oops" and f"{type(error).__name__}: three" in violation.summary
     assert violation.blamed.startswith("filesystem ") and violation.blamed.endswith("Starter.loud")
 
 

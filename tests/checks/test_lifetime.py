@@ -378,7 +378,16 @@ def test_who_put_too_often_is_blamed_when_the_kernel_stumbles() -> None:
 
         kernel(lambda: iput())()
 
-    for work, rule in (freed, USED), (underflow, "lifetime.underflow"):
+    def locked() -> None:
+        n = node()
+        note_ref(n, 1, "new", 1)
+        n.lock.lock()
+        Spendthrift().unlink(n)
+        kernel(lambda: free(n, "node 7"))()
+
+    for work, rule in (
+        (freed, USED), (underflow, "lifetime.underflow"), (locked, "lifetime.freed-locked"),
+    ):  # fmt: skip
         violation = first(work)
         assert (violation.rule, violation.blamed) == (rule, "filesystem Spendthrift.unlink")
         assert "Spendthrift.unlink() put a reference that it had not taken" in violation.details

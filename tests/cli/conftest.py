@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from vfsim.cli.main import run
+from vfsim.cli.commands import run
 from vfsim.testing import check
 from vfsim.testing.conformance import assertions
 from vfsim.testing.scenarios import library

@@ -38,6 +38,29 @@ def test_a_clean_check(vfsim: Command) -> None:
     assert re.search(r"contract +\d+ cells and rules checked, [\d,]+ times", text)
 
 
+TIMELESS = """
+from vfsim.filesystems.ramfs import RamDirectory, RamFS
+from vfsim.fs import d_instantiate, dget
+
+class TimelessDir(RamDirectory):
+    def enter(self, dir, dentry, inode):
+        d_instantiate(dentry, inode)
+        dget(dentry)
+
+class Timeless(RamFS):
+    name = "timeless"
+    directory = TimelessDir()
+"""
+
+
+def test_what_is_not_asked_is_said(vfsim: Command) -> None:
+    """A filesystem may do some things in its own way; if it is a mistake, its author sees it."""
+    Path("timeless.py").write_text(TIMELESS)
+    out = vfsim("check", "timeless.py", "--jobs", "1").out
+    assert "  unlike Linux  changing a directory does not change its times: not asked\n" in out
+    assert "unlike Linux" not in vfsim("check", "toyfs.py", "--jobs", "1").out
+
+
 def test_a_check_that_finds_a_bug(vfsim: Command) -> None:
     """A bug ends with 1, a full report, and a token that replays it."""
     result = vfsim("check", "broken.py")
@@ -236,6 +259,7 @@ def test_contract_coverage(vfsim: Command) -> None:
         (["check", "toyfs.py", "--strategy", "x"], "vfsim check: Invalid value for '--strategy'"),
         (["explore", "scenarios.py:Fight", "--strategy", "pct:0"], "vfsim explore: Invalid value"),
         (["check", "toyfs.py", "--json", "no/such/x"], "vfsim check: Invalid value for '--json'"),
+        (["check", "toyfs.py", "--pytest", "no/x"], "vfsim check: Invalid value for '--pytest'"),
         (["contract", "--json", "/dev/full"], "vfsim: cannot write /dev/full: No space left"),
         (["contract", "--from", "nothing"], "vfsim contract: Invalid value for '--from'"),
         (["contract", "--format", "xml"], "vfsim contract: Invalid value for '--format'"),
@@ -304,6 +328,41 @@ def test_ctrl_c_ends_with_what_there_is(command: str, name: str, jobs: str) -> N
     assert "interrupted" in out.splitlines()[-1] and err == ""
     data = json.loads(Path("out.json").read_text())
     assert data["verdict"] == "interrupted" and data["violations"] == []
+
+
+IMPATIENT = """
+import sys
+
+class Impatient:
+    def find_spec(self, name, path, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Impatient())
+from vfsim.cli.main import main
+main()
+"""
+"""Presses Ctrl-C while vfsim is being loaded."""
+
+
+def test_ctrl_c_at_once() -> None:
+    """Nothing that takes a while happens before Ctrl-C is dealt with."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPATIENT], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "vfsim: interrupted\n")
+
+
+@pytest.mark.parametrize("json", [[], ["--json", "-"]])
+def test_no_room_for_the_output(json: list[str]) -> None:
+    """What cannot be written is not vfsim's fault: one sentence."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "vfsim", "contract", *json],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "vfsim: cannot write to stdout: No space left on device\n"
 
 
 def test_a_pipe_that_closes_is_no_error() -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from stat import S_IFDIR
 from typing import Any
 
 import pytest
 
-from vfsim.filesystems.libfs import MemoryFileSystem, SimpleSuperOperations
+from vfsim.checks.lifetime import free
+from vfsim.filesystems.libfs import MemoryFileSystem, SimpleSuperOperations, simple_inode
 from vfsim.filesystems.ramfs import RamDirectory, RamFS, RamSuper
+from vfsim.fs.attr import generic_fillattr
 from vfsim.fs.dcache import DCACHE_NEED_AUTOMOUNT, Dentry, d_add, d_make_root, dget, dput
 from vfsim.fs.file import O_TMPFILE
 from vfsim.fs.iget import iget_locked
@@ -23,14 +26,19 @@ from vfsim.fs.ioctl import FIFREEZE, FITHAW
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.mount import Mount, Path
 from vfsim.fs.namespace import vfs_kern_mount
-from vfsim.fs.operations import DentryOperations, FileSystemType, InodeOperations
+from vfsim.fs.operations import (
+    DentryOperations,
+    FileOperations,
+    FileSystemType,
+    InodeOperations,
+)
 from vfsim.fs.super import SuperBlock, generic_shutdown_super, kill_litter_super, mount_nodev
 from vfsim.fs.syscalls import Sys
 from vfsim.fs.writers import sb_end_write, sb_start_write
 from vfsim.locks.rcu import call_rcu
 from vfsim.locks.spinlock import SpinLock
 from vfsim.mm.bdi import mark_inode_dirty
-from vfsim.sim.errors import EINVAL, EIO
+from vfsim.sim.errors import EINVAL, EIO, KernelBug
 from vfsim.sim.workqueue import DelayedWork, Work, schedule_delayed_work, schedule_work
 
 
@@ -182,6 +190,39 @@ def test_a_mount_that_fails_late() -> None:
         return root
 
     assert told(ram(mount=mount), mounts_another) == [("leak.super", "filesystem Ram.mount")]
+
+
+def test_a_freed_object_that_the_kernel_is_called_with() -> None:
+    """Who kept a pointer without a reference is blamed, although the kernel's helper reads it."""
+    kept: list[Inode] = []
+
+    class Keeps(RamDirectory):
+        def create(self, dir: Inode, dentry: Dentry, mode: int, excl: bool) -> None:
+            if kept:
+                generic_fillattr(kept[0])
+            super().create(dir, dentry, mode, excl)
+            kept.append(dentry.d_inode)  # type: ignore[arg-type]
+
+    def program(sys: Sys) -> None:
+        creates_and_removes(sys)
+        sys.msleep(10)  # the inode is freed after a grace period
+        creates(sys)
+
+    found = told(ram(directory=Keeps()), program)
+    assert [rule for rule, _ in found] == ["lifetime.use-after-free"]
+    assert found[0][1].endswith(".Keeps.create")
+
+
+def test_a_freed_object_that_the_kernel_gave() -> None:
+    """The kernel's use is not the method's, which only passes on what it was called with."""
+
+    class Passes(RamDirectory):
+        def create(self, dir: Inode, dentry: Dentry, mode: int, excl: bool) -> None:
+            free(dir)
+            generic_fillattr(dir)
+
+    found = told(ram(directory=Passes()), creates)
+    assert found[-1] == ("lifetime.use-after-free", "kernel")
 
 
 def test_a_reference_that_a_method_was_to_put() -> None:
@@ -345,3 +386,34 @@ def test_an_automount_with_a_reference_too_few() -> None:
 
     ((rule, blamed),) = told(ram(directory=Traps(), fill_super=fill_super), program)
     assert rule == "kernel.bug" and blamed.endswith("Triggers.d_automount")
+
+
+class Flat(MemoryFileSystem):
+    """Gives its root what it is told to."""
+
+    name = "flat"
+    i_op: Any = InodeOperations()
+    i_fop: Any = FileOperations()
+
+    def fill_super(self, sb: SuperBlock, data: str) -> None:
+        sb.s_op = SimpleSuperOperations()
+        root = simple_inode(sb, None, S_IFDIR | 0o755, self.i_op, self.i_fop)
+        sb.s_root = d_make_root(root)
+
+
+@pytest.mark.parametrize(
+    ("field", "table", "said"),
+    [
+        ("i_op", RamDirectory, "is the class RamDirectory, not an object of InodeOperations"),
+        ("i_op", FileOperations(), "is FileOperations, not an object of InodeOperations"),
+        ("i_fop", None, "is NoneType, not an object of FileOperations"),
+    ],
+)
+def test_a_wrong_table(field: str, table: object, said: str) -> None:
+    """Told where the inode gets its name, not where the kernel falls over it."""
+    kernel = Kernel()
+    with pytest.raises(KernelBug) as caught:
+        kernel.mount(type("Flat", (Flat,), {field: table, "__module__": __name__})())
+    violation = caught.value.violation
+    assert said in violation.summary and violation.blamed == "filesystem Flat.fill_super"
+    kernel.machine.bury()

@@ -17,10 +17,12 @@ from vfsim.fs.file import get_file
 from vfsim.fs.inode import Inode
 from vfsim.fs.kernel import Kernel
 from vfsim.fs.operations import FileSystemType
+from vfsim.fs.super import SuperBlock
 from vfsim.fs.syscalls import Sys
 from vfsim.mm.page import get_page
 from vfsim.sim.errors import KernelBug
 from vfsim.sim.state import K
+from vfsim.sim.workqueue import DelayedWork, schedule_delayed_work
 
 
 def test_without_a_mount_there_is_a_root() -> None:
@@ -393,3 +395,38 @@ def test_a_process_that_is_left_behind_is_a_leak() -> None:
     k.run()
     with pytest.raises(KernelBug, match="leak"):
         k.shutdown()
+
+
+class PutsOff(RamSuper):
+    """Leaves something to a timer when it is unmounted."""
+
+    def __init__(self, work: DelayedWork) -> None:
+        self.work = work
+
+    def put_super(self, sb: SuperBlock) -> None:
+        schedule_delayed_work(self.work, 3_600_000_000_000)
+
+
+class PuttingOff(RamFS):
+    name = "puttingoff"
+
+    def __init__(self, work: DelayedWork) -> None:
+        self.super = PutsOff(work)
+
+
+def test_what_was_put_off_comes_before_the_end() -> None:
+    """However late it is; who sets his timer again and again is left at some time."""
+    once: list[int] = []
+    with Kernel() as kernel:
+        kernel.mount(PuttingOff(DelayedWork(lambda work: once.append(kernel.now))))
+    assert len(once) == 1 and once[0] >= 3_600_000_000_000
+
+    often: list[int] = []
+
+    def again(work: DelayedWork) -> None:
+        often.append(kernel.now)
+        schedule_delayed_work(work, 1_000)
+
+    with Kernel() as kernel:
+        kernel.mount(PuttingOff(DelayedWork(again)))
+    assert 1 < len(often) < 100

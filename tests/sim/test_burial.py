@@ -13,6 +13,7 @@ from tests.sim.helpers import Alternate, Notes, run, seeds, step, world
 from vfsim.explore.strategies.random_walk import RandomWalk
 from vfsim.locks.mutex import Mutex
 from vfsim.locks.rcu import rcu_read, synchronize_rcu
+from vfsim.locks.rwsem import RwSem
 from vfsim.locks.spinlock import SpinLock
 from vfsim.locks.waitqueue import WaitQueue
 from vfsim.sim.errors import KernelBug, Killed, Misuse, Violation
@@ -307,6 +308,32 @@ def test_a_deadlocked_world_is_found_and_freed() -> None:
     del machine
     gc.collect()
     assert all(mark() is None for mark in marks)
+
+
+def test_a_lock_outlives_the_world_that_left_it_locked() -> None:
+    """It may belong to a module: in the next world it is free, and only the living wait for it."""
+    mutex, sem = Mutex("of a module"), RwSem("of a module, too")
+
+    def leave() -> None:
+        sem.down_read()
+        mutex.lock()
+
+    def take() -> None:
+        with mutex, sem:
+            yield_()
+
+    with world(judge=Notes()) as machine:
+        machine.spawn(leave)
+        machine.spawn(take)
+        machine.spawn(take)
+        machine.run()
+        assert mutex.is_locked() and sem.is_locked()
+    assert mutex.statistics() == {"owner": None, "waiting": 0} and not sem.is_locked()
+    with world() as machine:
+        machine.spawn(take)
+        machine.spawn(take)
+        machine.run()
+        assert machine.violations == []
 
 
 def test_burying_twice_and_early_is_harmless() -> None:

@@ -99,6 +99,27 @@ def test_making_an_object_is_no_point() -> None:
     assert points(body) == []
 
 
+def test_telling_of_an_object_is_no_point() -> None:
+    """A report must not change the run that it is about; a base's own words are kept."""
+
+    @kernel_struct
+    class Named:
+        size: Annotated[int, shared] = 0
+
+        def __repr__(self) -> str:
+            return "a name"
+
+    @kernel_struct
+    class Derived(Named):
+        more: Annotated[int, shared] = 0
+
+    def body() -> None:
+        assert repr(Leaf("a", 3)).startswith("Leaf(name='a', size=3, ")
+        assert repr(Derived()) == "a name"
+
+    assert points(body) == []
+
+
 def test_inherited_fields_stay_shared() -> None:
     """A subclass's inherited and own shared fields are points."""
 

@@ -7,7 +7,7 @@ import functools
 import sys
 from pathlib import Path
 from stat import S_IFREG
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -27,6 +27,7 @@ from vfsim.fs.dcache import d_instantiate, dget
 from vfsim.fs.inode import drop_nlink
 from vfsim.fs.operations import InodeOperations
 from vfsim.fs.strace import call_text
+from vfsim.fs.super import SuperBlock
 from vfsim.locks.mutex import Mutex
 from vfsim.sim.errors import EEXIST
 from vfsim.testing.conformance import (
@@ -128,6 +129,22 @@ def test_ramfs_passes() -> None:
     results = run_conformance(ground, caps)
     assert [result.report() for result in results if not result.ok] == []
     assert sum(result.status == "ok" for result in results) >= 1000
+
+
+class CoarseFS(RamFS):
+    """Its times are whole seconds, as many disks have them."""
+
+    name = "coarsefs"
+
+    def fill_super(self, sb: SuperBlock, data: Any) -> None:
+        sb.s_time_gran = 1_000_000_000
+        super().fill_super(sb, data)
+
+
+def test_a_coarse_clock_is_no_mistake() -> None:
+    """Two changes that follow each other may have the same time."""
+    results = run_conformance(KernelGround(CoarseFS), areas=["times"])
+    assert [result.report() for result in results if not result.ok] == []
 
 
 class Flat(InodeOperations):

@@ -13,7 +13,7 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 from examples.fuzz_toyfs import ToyMachine
 from examples.tinydisk import TinyDisk
 from tests.testing import planted
-from vfsim.cli.main import run
+from vfsim.cli.commands import run
 from vfsim.explore.replay import replay
 from vfsim.explore.token import decode as decode_token
 from vfsim.filesystems.ramfs import RamFS

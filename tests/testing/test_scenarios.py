@@ -47,7 +47,8 @@ def on_ramfs() -> dict[str, type[LibraryScenario]]:
 
 def on_linux() -> dict[str, type[LibraryScenario]]:
     """Those that a test can do to the host: nobody remounts its filesystems."""
-    mounting = [s.__name__ for group in (whole.remounting, whole.binding) for s in group()]
+    groups = (whole.remounting, whole.binding, whole.ending)
+    mounting = [s.__name__ for group in groups for s in group()]
     return {name: found for name, found in on_ramfs().items() if name not in mounting}
 
 

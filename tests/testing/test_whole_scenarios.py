@@ -10,10 +10,14 @@ import pytest
 
 from vfsim.block.disk import RamDisk
 from vfsim.explore.execute import execute
-from vfsim.explore.explore import explore
+from vfsim.explore.explore import BugFound, explore
 from vfsim.explore.strategies import maker
+from vfsim.filesystems.ramfs import RamDirectory, RamFS
 from vfsim.filesystems.wholefs import WholeFS
+from vfsim.fs.dcache import Dentry
+from vfsim.fs.inode import Inode
 from vfsim.fs.super import SuperBlock
+from vfsim.sim.workqueue import DelayedWork, cancel_delayed_work_sync, schedule_delayed_work
 from vfsim.testing.scenarios import whole
 from vfsim.testing.scenarios.base import LibraryScenario
 from vfsim.testing.selftest.mutants import patched
@@ -25,7 +29,8 @@ class Freezable(WholeFS):
     device = RamDisk(sectors=2048)
 
 
-ALL = [s for group in (whole.freezing, whole.remounting, whole.binding) for s in group()]
+GROUPS = (whole.freezing, whole.remounting, whole.binding, whole.ending)
+ALL = [s for group in GROUPS for s in group()]
 
 
 def on_disk(found: type[LibraryScenario]) -> type[LibraryScenario]:
@@ -63,3 +68,45 @@ def test_a_kernel_that_forgets_to_count_writers_is_caught() -> None:
     with uncounted():
         violations = execute(found.program(), maker("pos")(1, 1000)).violations
     assert violations[0].rule == "E6" and violations[0].blamed == "kernel"
+
+
+class PutsOff(RamDirectory):
+    """Leaves the number of a new file to a work that comes later."""
+
+    def mknod(self, dir: Inode, dentry: Dentry, mode: int, dev: int) -> None:
+        super().mknod(dir, dentry, mode, dev)
+        sb = dir.i_sb
+        work = DelayedWork(lambda work: sb.s_root.d_sb, "later")
+        sb.s_type.works.append(work)  # type: ignore[attr-defined]
+        schedule_delayed_work(work, 1_000_000_000)
+
+
+class Forgetful(RamFS):
+    name = "forgetful"
+    directory = PutsOff()
+
+    def __init__(self) -> None:
+        self.works: list[DelayedWork] = []
+
+
+class Careful(Forgetful):
+    name = "careful"
+
+    def kill_sb(self, sb: SuperBlock) -> None:
+        for work in self.works:
+            cancel_delayed_work_sync(work)
+        super().kill_sb(sb)
+
+
+@pytest.mark.parametrize("found", list(whole.ending()), ids=lambda s: s.__name__)
+def test_a_work_that_outlives_the_superblock_is_caught(found: type[LibraryScenario]) -> None:
+    """While the world has not come to rest; the twin that cancels it is clean."""
+    names = {"__module__": __name__}
+    broken = type(found.__name__, (found,), {"filesystem": Forgetful, **names})
+    fixed = type(found.__name__, (found,), {"filesystem": Careful, **names})
+    with pytest.raises(BugFound) as caught:
+        explore(broken, schedules=20)
+    violation = caught.value.exploration.failures[0].violation
+    assert violation.rule == "lifetime.use-after-free"
+    assert violation.blamed.startswith("filesystem PutsOff.mknod")
+    assert explore(fixed, schedules=25).verdict == "clean"

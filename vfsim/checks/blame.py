@@ -12,9 +12,10 @@ anything else (user code, libfs)    the filesystem, if one of its methods runs i
                                     the test
 ==================================  ==============================================================
 
-One kind of kernel frame passes the blame on: a ``vfs_`` helper takes no lock of its own for the
+Two kinds of kernel frame pass the blame on.  A ``vfs_`` helper takes no lock of its own for the
 directory it works on, so whoever calls it from outside the kernel without that lock is the one who
-called the method wrongly.
+called the method wrongly.  And whoever calls the kernel with a freed object is the one who uses it
+(`giver`).
 
 A filesystem is named with the method of it that runs: ``filesystem ToyDir.create``.
 """
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 KERNEL, TEST = "kernel", "test"
 KERNEL_MODULES = ("vfsim.fs.", "vfsim.mm.", "vfsim.block.")
 _TEST = ("vfsim.testing.", "vfsim.cli.")
+_WRAPPER = "vfsim.checks.wrapper"  # where the frames of checked methods' wrappers stand
 
 
 class Culprit(NamedTuple):
@@ -73,6 +75,32 @@ def blame(
     held = task.held if outside is None else below(task.held, outside)
     module, function = frame.f_globals["__name__"], frame.f_code.co_qualname
     return Culprit(owner_of(module, function, task, held), place(frame))
+
+
+def giver(task: Task, frame: FrameType, obj: object) -> Culprit | None:
+    """Never sleeps.  Who called into the kernel with an object that it must not have any more.
+
+    None if the kernel came upon the object by itself, or had given it to the method that now gives
+    it back.
+    """
+    entry: FrameType | None = None
+    at: FrameType | None = frame
+    while at is not None and (is_kernel(at) or is_engine(at.f_globals.get("__name__", ""))):
+        entry = at if is_kernel(at) else entry
+        at = at.f_back
+    if at is None or entry is None or not _was_given(entry, obj):
+        return None
+    culprit = blame(task, at)
+    while at is not None and at.f_globals.get("__name__") != _WRAPPER:
+        at = at.f_back
+    return None if at is not None and _was_given(at, obj) else culprit
+
+
+def _was_given(frame: FrameType, obj: object) -> bool:
+    """Whether a function was called with an object."""
+    code = frame.f_code
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return any(frame.f_locals.get(name) is obj for name in names)
 
 
 def owner_of(module: str, function: str, task: Task, held: Held | None) -> str:

@@ -26,10 +26,10 @@ from vfsim.checks.blame import Culprit, blame, innermost
 from vfsim.checks.history import taken
 from vfsim.checks.lifetime import is_freed, ledger
 from vfsim.checks.lockdep import followed
-from vfsim.checks.oops import errno_name, error_name, oops
+from vfsim.checks.oops import errno_name, error_name, is_operating, oops
 from vfsim.checks.rules import RULES, Clause, Kind, LockPath
 from vfsim.sim.context import NOBLOCK, RCU, SHARED, Pin, enter, held_entries, unpin
-from vfsim.sim.errors import Violation
+from vfsim.sim.errors import PASSING, Violation
 from vfsim.sim.state import K
 
 if TYPE_CHECKING:
@@ -315,14 +315,14 @@ def leave_raising(
     site: Site, t: Task, h: Held | None, p: Held, args: Args, error: BaseException
 ) -> None:
     """A method raised."""
-    if isinstance(error, OSError):
+    if is_operating(error):
         if site.method.infallible:
             _must_not_fail(site, t, error)
         if t.held is p:
             unpin(t, p[0])
         else:
             _settle(site, t, h, p, named(site, args), None, error)
-    elif isinstance(error, Exception):
+    elif not isinstance(error, PASSING):
         oops(site, t, error)
         unpin(t, p[0])
 
@@ -723,12 +723,12 @@ class Call(Pin):
 
     def raised(self, t: Task, h: Held | None, p: Held, error: BaseException) -> None:
         """The method raised."""
-        if isinstance(error, OSError):
+        if is_operating(error):
             self.error = error
             if self.site.method.infallible:
                 _must_not_fail(self.site, t, error)
             self._finish(t, h, p)
-        elif isinstance(error, Exception):
+        elif not isinstance(error, PASSING):
             oops(self.site, t, error)
             unpin(t, self)
 

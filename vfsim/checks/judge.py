@@ -26,7 +26,7 @@ from vfsim.checks.history import chain, is_lock, quietly, spelled, stack_of, sys
 from vfsim.checks.lockdep import DEFAULT, Lockdep, Rules, followed
 from vfsim.checks.races import RACES
 from vfsim.sim.context import IRQ
-from vfsim.sim.errors import KernelBug, Violation
+from vfsim.sim.errors import PASSING, KernelBug, Violation
 from vfsim.sim.judge import Judge
 from vfsim.sim.state import K
 from vfsim.sim.task import TASK
@@ -223,7 +223,7 @@ class KernelJudge(Judge):
         violation = Violation(
             rule, "soft", culprit.owner, culprit.where,
             f"{task.name} {what} with {names} still held",
-            task.name, tuple(self._held(task)), names,
+            task.name, tuple(self._held(task)), ", ".join(dict.fromkeys(name for name, _ in held)),
         )  # fmt: skip
         task.machine.violation(followed(task.machine, violation))
 
@@ -252,7 +252,7 @@ class KernelJudge(Judge):
             task.error = None
             return
         frame = _innermost(error.__traceback__)
-        if frame is None or not isinstance(error, Exception):
+        if frame is None or isinstance(error, PASSING):
             return
         owner = blame(task, frame[0]).owner
         if owner.startswith(("filesystem", "driver")):
@@ -275,7 +275,7 @@ def _innermost(tb: TracebackType | None) -> tuple[FrameType, int] | None:
     return found
 
 
-def _oops(task: Task, error: Exception, owner: str, at: tuple[FrameType, int]) -> Violation:
+def _oops(task: Task, error: BaseException, owner: str, at: tuple[FrameType, int]) -> Violation:
     where = f"{place(at[0]).rpartition(':')[0]}:{at[1]}"
     text = f"{type(error).__name__}{f': {error}' if str(error) else ''}"
     summary = f"{task.name}, which {owner} started, stumbled over {text}"

@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
-from vfsim.checks.blame import KERNEL, Culprit, blame, innermost
+from vfsim.checks.blame import KERNEL, Culprit, blame, giver, innermost
 from vfsim.checks.lockdep import followed
 from vfsim.sim.errors import Violation
 from vfsim.sim.state import NOBODY, K
@@ -193,8 +193,13 @@ def _grave(machine: Machine, obj: Any) -> Grave:
     return found if found is not None else Grave(_LIVING[type(obj)].__name__, "somebody", 0, ())
 
 
-def _bug(machine: Machine, rule: str, summary: str, grave: Grave, depth: int = 2) -> None:
-    culprit = _or_spender(blame(K.cur, sys._getframe(depth)), grave.spender)
+def _bug(
+    machine: Machine, rule: str, summary: str, grave: Grave, depth: int = 2, used: Any = None
+) -> None:
+    frame = sys._getframe(depth)
+    culprit = _or_spender(blame(K.cur, frame), grave.spender)
+    if culprit.owner == KERNEL and used is not None:
+        culprit = giver(K.cur, frame, used) or culprit
     machine.fatal(
         Violation(
             rule, "hard", culprit.owner, culprit.where, summary, K.cur.name, tuple(grave.lines())
@@ -225,7 +230,7 @@ def _used(obj: Any, how: str) -> None:
         return
     grave = _grave(machine, obj)
     summary = f"{K.cur.name} uses {grave.what} after it was freed: {how}"
-    _bug(machine, "lifetime.use-after-free", summary, grave, 3)
+    _bug(machine, "lifetime.use-after-free", summary, grave, 3, obj)
 
 
 _MAY_LOOK = tuple(
@@ -301,10 +306,10 @@ def _no_lock_held(machine: Machine, obj: Any, what: str) -> None:
             known = _LOCKS[kind] = hasattr(kind, "is_locked") and hasattr(kind, "is_pin")
         if not known or not lock.is_locked():
             continue
-        culprit = blame(K.cur, sys._getframe(2))
+        culprit, lines = overput(obj, blame(K.cur, sys._getframe(2)))
         violation = Violation(
             "lifetime.freed-locked", "soft", culprit.owner, culprit.where,
-            f"{what} is freed while {lock.name} in it is locked", K.cur.name, (repr(lock),),
+            f"{what} is freed while {lock.name} in it is locked", K.cur.name, (repr(lock), *lines),
         )  # fmt: skip
         machine.violation(followed(machine, violation))
 

@@ -1,14 +1,16 @@
-"""An oops: an exception that is no OSError leaves a filesystem's method.
+"""An oops: what leaves a filesystem's method is no error that a system call could return.
 
-It is told once, where it leaves the first method, with the traceback as far as it is not the
-engine's and, where the exception says enough, a hint; and it is blamed on the method.
+That is every exception but an OSError with an errno that Linux has; ``sys.exit()`` too, which would
+end the search and look like a clean one.  It is told once, where it leaves the first method, with
+the traceback as far as it is not the engine's and, where the exception says enough, a hint; and it
+is blamed on the method.
 """
 
 from __future__ import annotations
 
 import errno
 import linecache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from vfsim.checks.blame import is_kernel, place
 from vfsim.sim.errors import KernelBug, Violation
@@ -39,6 +41,7 @@ _HINTS = (
     (TypeError, "argument", "a function was called with other arguments than it takes"),
     (AssertionError, "", "an assertion in the filesystem failed"),
     (NameError, "", "a name is used that was never defined or imported"),
+    (OSError, "", "this OSError has no errno of Linux's: the helpers of vfsim.sim.errors have one"),
     (RecursionError, "", "a function calls itself without end"),
     (
         NotImplementedError,
@@ -46,6 +49,11 @@ _HINTS = (
         "leave the method out instead: then the kernel does what Linux does for NULL",
     ),
 )
+
+
+def is_operating(error: BaseException) -> TypeGuard[OSError]:
+    """Whether a method may raise that: a system call can return it."""
+    return isinstance(error, OSError) and error.errno in errno.errorcode
 
 
 def error_name(error: BaseException) -> str:
@@ -59,11 +67,11 @@ def errno_name(code: int | None) -> str:
     return "EOPNOTSUPP" if code == errno.EOPNOTSUPP else errno.errorcode[code or 0]
 
 
-def oops(site: Site, t: Task, error: Exception) -> None:
-    """Report an exception that is no OSError, once, where it leaves the first method."""
+def oops(site: Site, t: Task, error: BaseException) -> None:
+    """Report what no method may raise, once, where it leaves the first method."""
     if isinstance(error, KernelBug) or getattr(error, "__vfsim_told__", False):
         return
-    error.__vfsim_told__ = True  # type: ignore[attr-defined]
+    BaseException.__setattr__(error, "__vfsim_told__", True)  # its class may forbid attributes
     frames = [
         f for f in _frames(error.__traceback__) if not is_engine(f[0].f_globals.get("__name__", ""))
     ]

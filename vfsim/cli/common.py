@@ -54,6 +54,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             "tests",
             metavar="FILE",
             type=click.Path(dir_okay=False, writable=True, path_type=Path),
+            callback=_tests,
             help="Write a test for pytest for each bug found.",
         ),
         click.option(
@@ -105,11 +106,16 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _while_heard() -> Iterator[None]:
-    """If nobody reads stdout any more (``| head``), go on silently: the status still counts."""
+    """If nobody reads stdout any more (``| head``), go on silently: the status still counts.  If
+    there is no room for it, say so.
+    """
     try:
         yield
     except BrokenPipeError:
         stop_talking()
+    except OSError as error:
+        stop_talking()
+        raise click.ClickException(f"cannot write to stdout: {error.strerror}") from None
 
 
 def stop_talking() -> None:
@@ -176,6 +182,13 @@ def _document(context: click.Context, parameter: click.Parameter, path: str | No
         raise click.BadParameter(f"cannot write {path!r}: {reason}") from None
 
 
+def _tests(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Told before the work, not after it."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise click.BadParameter(f"cannot write {str(path)!r}: there is no such directory")
+    return path
+
+
 def _faults(context: click.Context, parameter: click.Parameter, value: str) -> str:
     try:
         return ",".join(kinds(value))
@@ -226,7 +239,7 @@ class TerminalProgress(Progress):
     def __init__(self) -> None:
         self._bar: Bar | None = None
         self._next = 0.0
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             self._bar = Bar(
                 TextColumn("{task.description:<40.40}"),
                 BarColumn(),

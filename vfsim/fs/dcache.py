@@ -24,7 +24,7 @@ A directory has one dentry with a place in the tree, no more: that is what `d_sp
 from __future__ import annotations
 
 from stat import S_ISDIR
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from vfsim.checks.bugs import bug, warn
 from vfsim.checks.lifetime import hand_over
@@ -98,6 +98,7 @@ from vfsim.fs.dentry import (
     is_root,
 )
 from vfsim.fs.inode import drop_nlink, iput
+from vfsim.fs.operations import FileOperations, InodeOperations
 from vfsim.mm.writeback import mark_inode_dirty
 from vfsim.sim.errors import ELOOP
 from vfsim.sim.scheduler import cpu_relax
@@ -111,6 +112,10 @@ if TYPE_CHECKING:
 
 def _attach(dentry: Dentry, inode: Inode) -> None:
     """Never sleeps.  Make a dentry positive.  The caller holds i_lock and d_lock."""
+    if not isinstance(inode.i_op, InodeOperations):
+        _wrong_table(inode, "i_op", InodeOperations)
+    if not isinstance(inode.i_fop, FileOperations):
+        _wrong_table(inode, "i_fop", FileOperations)
     if inode.i_dentry:
         if S_ISDIR(inode.i_mode):
             warn("dcache.alias", f"{inode!r} is a directory, and gets a second dentry: {dentry!r}")
@@ -121,6 +126,13 @@ def _attach(dentry: Dentry, inode: Inode) -> None:
     seq.write_begin()
     dentry.d_inode = inode
     seq.write_end()
+
+
+def _wrong_table(inode: Inode, field: str, wanted: type) -> NoReturn:
+    """Never sleeps.  A compiler would have said it, and the kernel would fall over it later."""
+    found = getattr(inode, field)
+    what = f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
+    bug("kernel.bug", f"{field} of {inode!r} is {what}, not an object of {wanted.__name__}")
 
 
 def d_instantiate(dentry: Dentry, inode: Inode | None) -> None:

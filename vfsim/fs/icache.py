@@ -285,7 +285,8 @@ def clear_inode(inode: Inode) -> None:
     """
     data = inode._data
     if data is not None and data.nrpages:
-        bug("kernel.bug", f"clear_inode() of an inode with {data.nrpages} pages: {inode!r}")
+        what = f"clear_inode() of an inode with {data.nrpages} pages: {inode!r}"
+        bug("kernel.bug", what, unreferenced=inode)
     if not inode.i_state & I_FREEING:
         bug("kernel.bug", f"clear_inode() of an inode that is not being freed: {inode!r}")
     if inode.i_state & I_CLEAR:

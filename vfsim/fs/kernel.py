@@ -50,7 +50,9 @@ from vfsim.sim.errors import KernelBug, Killed, Violation
 from vfsim.sim.faults import kinds
 from vfsim.sim.judge import Judge
 from vfsim.sim.machine import MAX_STEPS, Machine
+from vfsim.sim.scheduler import schedule_timeout
 from vfsim.sim.state import K
+from vfsim.sim.timeline import something_due
 from vfsim.sim.trace import Trace
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
     from vfsim.sim.task import Task
 
 R = TypeVar("R")
+
+_PUT_OFF = 16  # times that the end waits for the next timer
 
 
 class Kernel:
@@ -369,6 +373,9 @@ class Kernel:
             return
         self.machine.spawn(self._take_down, name="shutdown").owner = "kernel"
         self._run()
+        if not self.machine.stopped and something_due(self.machine):
+            self.machine.spawn(self._wait_for_timers, name="afterwards").owner = "kernel"
+            self._run()
         if not self.machine.stopped:
             report_unfreed(self.machine)
             overdue(self.machine)
@@ -420,6 +427,17 @@ class Kernel:
         for page in referenced(self.machine, Page):
             if page.mapping is None:
                 report_leak(page, f"page {page.index}, which no file has any more,", "leak.page")
+
+    def _wait_for_timers(self) -> None:
+        """Sleeps.  Until what was put off has happened: who did not take it back when his
+        filesystem was unmounted finds it gone.  What sets its timer anew is not waited for for
+        ever.
+        """
+        machine = self.machine
+        for _ in range(_PUT_OFF):
+            if not something_due(machine) or not machine.heap:
+                return
+            schedule_timeout(int(machine.heap[0][0]) - machine.now + 1)
 
     def _check(self) -> None:
         """The invariants of every object there is; for tests, while nothing runs."""

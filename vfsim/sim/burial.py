@@ -72,6 +72,7 @@ def _forget(machine: Machine) -> None:
     for node in machine.touched:
         node.next.clear()
     for task in machine.tasks:
+        _let_go(task)
         task.g = None  # type: ignore[assignment]
         task.held = None
         task.fn = None
@@ -80,3 +81,18 @@ def _forget(machine: Machine) -> None:
     machine.heap.clear()
     machine.touched.clear()
     trim_pool()
+
+
+def _let_go(task: Task) -> None:
+    """A lock may belong to a module, and be used in the next world: nobody there can release it,
+    nor wake who waits for it.
+    """
+    if task.waits_on is not None and getattr(task.waits_on, "waiters", None):
+        task.waits_on.waiters.clear()
+    held = task.held
+    while held is not None:
+        lock, held = held
+        if getattr(lock, "owner", None) is task:
+            lock.owner = None
+        if getattr(lock, "readers", None):
+            lock.readers.pop(task, None)

@@ -17,6 +17,7 @@ import os
 from typing import TYPE_CHECKING
 
 import attrs
+from greenlet import GreenletExit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,11 @@ class Killed(BaseException):
 
 class WorldStopped(BaseException):
     """Leaves a clock callback after a hard bug was found inside it; seen by the engine only."""
+
+
+PASSING = (Killed, WorldStopped, KeyboardInterrupt, GreenletExit)
+"""What ends a task, a world or the program from outside, whatever code it meets there: nobody's
+bug.  ``SystemExit`` is none of them: a search that ends by it would look like a clean one."""
 
 
 class Misuse(TypeError):

@@ -674,8 +674,7 @@ class Machine:
         if task.error is None:
             self.judge.task_exit(task)
         else:
-            if isinstance(task.error, Exception):
-                self.judge.task_failed(task, task.error)
+            self.judge.task_failed(task, task.error)
             if task.error is not None:
                 self._task_failed(task.error)
 

@@ -409,7 +409,7 @@ def share(cls: type, name: str, guard: Guard | None = None) -> None:
     STRUCTS[cls] = None
     setattr(cls, f"raw_{name}", slot)
     setattr(cls, name, _installed.accessor(field))
-    _construct_raw(cls, [name])
+    _use_slots(cls, [name])
 
 
 @dataclass_transform(field_specifiers=(attrs.field,))
@@ -419,7 +419,7 @@ def kernel_struct(cls: C) -> C:
     Raises:
         TypeError: a guard's path names nothing, or no lock.
     """
-    made: Any = attrs.define(slots=True, eq=False)(cls)
+    made: Any = attrs.define(slots=True, eq=False, repr=not _has_a_repr(cls))(cls)
     hints = {name: _resolved(made, text) for name, text in made.__annotations__.items()}
     for name, hint in hints.items():
         marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
@@ -430,17 +430,29 @@ def kernel_struct(cls: C) -> C:
     if any(base in STRUCTS for base in made.__mro__):
         STRUCTS[made] = None
     inherited = [f.name for f in attrs.fields(made) if hasattr(made, f"raw_{f.name}")]
-    _construct_raw(made, inherited)
+    _use_slots(made, inherited)
     return made  # type: ignore[no-any-return]
 
 
-def _construct_raw(cls: Any, names: list[str]) -> None:
-    """Let ``__init__`` store into the slots: a new object is not shared yet."""
-    init = cls.__dict__.get("__init__")
-    if names and init is not None:
-        code = init.__code__
-        renamed = tuple(f"raw_{n}" if n in names else n for n in code.co_names)
-        init.__code__ = code.replace(co_names=renamed)
+def _has_a_repr(cls: type) -> bool:
+    """Whether somebody wrote a ``repr``, for the class or a base: it says what the object is."""
+    return hasattr(cls.__repr__, "__code__") and not _made_by_attrs(cls.__repr__)
+
+
+def _made_by_attrs(method: Any) -> bool:
+    return str(method.__code__.co_filename).startswith("<attrs generated")
+
+
+def _use_slots(cls: Any, names: list[str]) -> None:
+    """Let ``__init__`` store into the slots: a new object is not shared yet.  And let a ``repr``
+    that attrs made read them: who looks at an object to tell of it does not use it.
+    """
+    methods = [cls.__dict__.get("__init__"), cls.__dict__.get("__repr__")]
+    for method in methods if names else ():
+        if method is not None and (method.__name__ == "__init__" or _made_by_attrs(method)):
+            code = method.__code__
+            renamed = tuple(f"raw_{n}" if n in names else n for n in code.co_names)
+            method.__code__ = code.replace(co_names=renamed)
 
 
 class _Names(dict[str, Any]):

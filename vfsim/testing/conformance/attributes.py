@@ -303,19 +303,19 @@ def _moved(what: str, before: int, after: int, must: bool) -> None:
         same(after, before, what)
 
 
-@asserts("times", "utime changes ctime", needs="create")
+@asserts("times", "utime changes ctime", needs="create dir_times")
 def utime_changes_ctime(sys: SystemCalls) -> None:
     touch(sys, "/a")
     _changes(sys, "/a", lambda: sys.utime("/a", 0, sys.stat("/a").st_mtime_ns), False, True)
 
 
-@asserts("times", "chmod changes ctime, not mtime", needs="create")
+@asserts("times", "chmod changes ctime, not mtime", needs="create dir_times")
 def chmod(sys: SystemCalls) -> None:
     touch(sys, "/a")
     _changes(sys, "/a", lambda: sys.chmod("/a", 0o600), False, True)
 
 
-@asserts("times", "chown changes ctime, not mtime", needs="create")
+@asserts("times", "chown changes ctime, not mtime", needs="create dir_times")
 def chown_time(sys: SystemCalls) -> None:
     touch(sys, "/a")
     _changes(sys, "/a", lambda: sys.chown("/a", 5, 5), False, True)

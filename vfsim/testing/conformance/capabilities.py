@@ -23,7 +23,8 @@ freeze                 likewise ``freeze_fs``: it can be frozen
 bytewise               names are the same if their bytes are: no ``d_compare``
 nested                 directories can be made inside directories made
 dir_nlink              a directory has 2 links plus its subdirectories (else always 1, as on some)
-dir_times              changing a directory changes its mtime and ctime
+dir_times              changing a directory changes its mtime and ctime, and the clock is not
+                       so coarse that this cannot be seen
 file_times             writing a file changes its mtime and ctime
 owners                 a new file belongs to who made it
 atime                  reading a file changes its atime
@@ -75,6 +76,12 @@ WORDS = METHODS | FACTS | frozenset(RENAME_FLAGS)
 _SIZES = (1 << 20, 1 << 16, 1 << 14, 1 << 13, 1 << 12, 1 << 10, 1 << 9, 1 << 8, 1 << 7, 1 << 6)
 _MANY_FILES = 64
 
+_OTHERWISE = {
+    "dir_times": "changing a directory does not change its times",
+    "file_times": "writing does not change the times of a file",
+    "owners": "a new file does not belong to who made it",
+}
+
 
 @attrs.frozen
 class Capabilities:
@@ -100,6 +107,11 @@ class Capabilities:
     def everything(cls) -> Capabilities:
         """A filesystem with every method and every fact, as Linux's own big ones."""
         return cls(has=WORDS)
+
+    def differences(self) -> list[str]:
+        """What it does otherwise than nearly every filesystem: on purpose, or by mistake."""
+        possible = {fact for fact, needs, _ in _FACTS if needs <= self.has}
+        return [said for fact, said in _OTHERWISE.items() if fact in possible - self.has]
 
     def lacking(self, needs: frozenset[str], size: int, files: int) -> str:
         """Why an assertion with these needs cannot be asked, in a few words; "" if it can."""

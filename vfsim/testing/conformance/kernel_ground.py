@@ -28,7 +28,7 @@ from vfsim.fs.operations import (
 )
 from vfsim.fs.process import current_process
 from vfsim.fs.super import SB_RDONLY
-from vfsim.sim.errors import KernelBug
+from vfsim.sim.errors import PASSING, KernelBug
 from vfsim.testing.conformance.capabilities import DIRECTORY_METHODS
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class KernelGround:
 
         Raises:
             KernelBug: the first rule that was broken, if the kernel is our own.
+            RuntimeError: without checks, a method raised what would end the program.
         """
         if self.kernel is not None:
             try:
@@ -101,6 +102,10 @@ class KernelGround:
         try:
             self._run(kernel, steps)
             kernel.shutdown()
+        except BaseException as error:
+            if isinstance(error, (Exception, *PASSING)):
+                raise
+            raise RuntimeError(f"the filesystem raised {type(error).__name__}") from error
         finally:
             kernel.machine.bury()
 

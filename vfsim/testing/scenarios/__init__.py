@@ -27,6 +27,7 @@ def _all() -> tuple[type[LibraryScenario], ...]:
         names.pairs, names.inside, names.apart, names.triples, names.flags, names.across,
         files.writing, files.truncating, files.reading, files.syncing, files.pressed,
         files.nameless, whole.freezing, whole.remounting, whole.binding,
+        whole.ending,
     )  # fmt: skip
     found = tuple(scenario for group in groups for scenario in group())
     assert len({s.__name__ for s in found}) == len(found), "two scenarios have one name"

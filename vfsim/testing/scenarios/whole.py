@@ -1,4 +1,5 @@
-"""Scenarios about a filesystem as a whole: it is frozen, made read-only, shown in a second place.
+"""Scenarios about a filesystem as a whole: it is frozen, made read-only, shown in a second place,
+ended while it has still something to do.
 
 `freeze` is one call for the oracle, from the freeze to the thaw: what it answers is whether the
 tree stood still in between.
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from vfsim.fs.syscalls import Sys
     from vfsim.testing.scenarios.base import LibraryScenario
+    from vfsim.testing.scenarios.calls import Kept
 
     Found = type[LibraryScenario]
 
@@ -76,6 +78,29 @@ def bind(old: str, new: str) -> Actor:
     return Actor(f"bind+umount({old[1:]},{new[1:]})", steps, "mkdir")
 
 
+def visit(place: str) -> Actor:
+    """Mount another of the same type, change it, and unmount it at once.
+
+    Works and timers of its own are still to come then; whoever is only unmounted when the world has
+    come to rest forgets them unseen.  One that needs a disk is not mounted: the file is made in the
+    directory.
+    """
+
+    def mount(sys: Sys, kept: Kept) -> None:
+        kind = sys.mounts()[0].split()[2]
+        sys.mount("none", place, kind)
+
+    def create(sys: Sys, kept: Kept) -> None:
+        sys.close(sys.open(f"{place}/x", os.O_CREAT | os.O_WRONLY, 0o644))
+
+    steps = (
+        Step("mount", mount),
+        Step("create", create),
+        Step("umount", lambda sys, kept: sys.umount(place)),
+    )
+    return Actor(f"mount+create+umount({place[1:]})", steps, "mkdir create")
+
+
 def freezing() -> Iterator[Found]:
     """A freeze against those who change something."""
     yield scenario(freeze(), create("/a"))
@@ -100,3 +125,9 @@ def binding() -> Iterator[Found]:
     yield scenario(bind("/d", "/b"), create("/b/a"), before=_TWO)
     yield scenario(bind("/d", "/b"), mkdir("/b/a"), listdir("/b"), before=_TWO)
     yield scenario(bind("/d", "/b"), rmdir("/b"), before=_TWO)
+
+
+def ending() -> Iterator[Found]:
+    """One is made and ended beside another of its type."""
+    yield scenario(visit("/d"), create("/a"), before=_TWO[:1])
+    yield scenario(visit("/d"), sync(), before=_TWO[:1])

@@ -43,10 +43,12 @@ class Answer(NamedTuple):
     said: list[Any]
     changed: dict[str, Change]
 
-    def text(self) -> str:
-        """For people."""
+    def text(self, beside: Answer | None = None) -> str:
+        """For people; of the tree only what is not as in the answer that it is put beside."""
         calls = "; ".join(said if isinstance(said, str) else _value(said) for said in self.said)
-        return f"{calls}{_tree(self.changed)}"
+        if beside is None or not (self.changed or beside.changed):
+            return f"{calls}{_tree(self.changed)}"
+        return f"{calls}{_contrast(self.changed, beside.changed)}"
 
 
 def _value(said: list[Any]) -> str:
@@ -61,6 +63,23 @@ def _tree(changed: Mapping[str, Change]) -> str:
         words = "is gone" if change is None else " ".join(f"{k}={v!r}" for k, v in change.items())
         parts.append(f"{path} {words}")
     return ", and " + ", ".join(parts)
+
+
+def _contrast(here: Mapping[str, Change], there: Mapping[str, Change]) -> str:
+    """What is not as there: a case may change a dozen things, of which one is wrong."""
+    parts = []
+    for path in sorted({*here, *there}):
+        change, other = here.get(path, {}), there.get(path, {})
+        if change != other:
+            parts.append(f"{path} {_words(change, other or {})}")
+    return f", and {', '.join(parts)}" if parts else ""
+
+
+def _words(change: Change, other: Mapping[str, Any]) -> str:
+    if not change:
+        return "is gone" if change is None else "unchanged"
+    fields = [k for k in {**change, **other} if change.get(k) != other.get(k)]
+    return " ".join(f"{k}={change[k]!r}" if k in change else f"{k} unchanged" for k in fields)
 
 
 # Asking.  ----------------------------------------------------------------------------------------

@@ -175,8 +175,10 @@ def difference(
     case: Case, got: Answer, expectation: Expectation, transcript: tuple[str, ...] = ()
 ) -> Difference:
     """What is to be said about a wrong answer."""
-    right = " or ".join(answer.text() for answer in expectation.of(case))
-    return Difference(case, right, got.text(), transcript)
+    right = expectation.of(case)
+    if len(right) == 1:
+        return Difference(case, right[0].text(got), got.text(right[0]), transcript)
+    return Difference(case, " or ".join(r.text() for r in right), got.text(), transcript)
 
 
 # In company.  ------------------------------------------------------------------------------------
