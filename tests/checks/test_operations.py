@@ -21,7 +21,7 @@ import pytest
 import vfsim
 from tests.checks.contract_world import run
 from vfsim.block import operations as block_page
-from vfsim.checks import calls, tables
+from vfsim.checks import promises, tables
 from vfsim.checks.contract import TABLES, Method, Operations, methods_of, verify_paths
 from vfsim.checks.rules import RULES, Kind
 from vfsim.fs import operations as fs_page
@@ -175,7 +175,7 @@ def agree(method: Method, seed: int) -> tuple[set[str], set[str]]:
         given = {p: world.argument(p) for p in method.params}
         _explore(method, given)
         world.hold_some()
-        slow = {c.rule for c in method.entry if calls.broken(c, K.cur, given)}
+        slow = {c.rule for c in method.entry if promises.broken(c, K.cur, given)}
         found.append(slow)
         getattr(cls(), method.name)(*given.values())
 
@@ -200,7 +200,7 @@ def _explore(method: Method, given: dict[str, Any]) -> None:
     """Make the objects that the clauses look at: their locks must exist to be taken."""
     for clause in method.entry:
         try:
-            calls.broken(clause, K.cur, given)
+            promises.broken(clause, K.cur, given)
         except AttributeError:
             pass
 

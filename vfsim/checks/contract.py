@@ -4,7 +4,7 @@ A class that says ``table = "..."`` *declares* a table (see `vfsim.checks.rules`
 what the kernel does for a method left out (Linux's NULL).  A class below it *implements* the table:
 each method of the table that it defines, inherits from another implementation or gets from a mixin
 is replaced by a wrapper that was compiled for it (`vfsim.checks.wrapper`) and checks both sides of
-each call (`vfsim.checks.calls`).  Base bodies run bare.
+each call (`vfsim.checks.promises`, `vfsim.checks.exits`).  Base bodies run bare.
 
 The life of an implementing class::
 

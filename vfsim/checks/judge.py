@@ -6,7 +6,7 @@ itself:
 ==================== ==============================================================================
 lock order           `vfsim.checks.lockdep`, over situations seen for the first time
 waiting and hanging  `vfsim.checks.waits`, the graph of who waits for whom
-methods              `vfsim.checks.calls`: what a method may release, and whether it may sleep
+methods              `vfsim.checks.promises`: what a method may release, and whether it may sleep
 races                `vfsim.checks.races`, on declared fields, if asked to
 lifetimes            `vfsim.checks.lifetime` records by itself: the engine knows no objects
 ==================== ==============================================================================
@@ -20,7 +20,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vfsim.checks import calls, waits
+from vfsim.checks import promises, waits
 from vfsim.checks.blame import KERNEL, Culprit, blame, handler, innermost, owner_of_child, place
 from vfsim.checks.history import chain, is_lock, quietly, spelled, stack_of, syscall, taken
 from vfsim.checks.lockdep import DEFAULT, Lockdep, Rules, followed
@@ -77,13 +77,13 @@ class KernelJudge(Judge):
             machine.trace.note(task, "sleeps", obj)
         self.findings.append(("sleep-in-atomic",))
         what = f"for {waits.thing(obj)}" if obj is not None else "might_sleep()"
-        violation = calls.slept(task, what)
+        violation = promises.slept(task, what)
         if violation is None:
             violation = followed(machine, self._atomic(task, obj))
         machine.fatal(violation)
 
     def _atomic(self, task: Task, obj: Any) -> Violation:
-        reason = calls.why_atomic(task)
+        reason = promises.why_atomic(task)
         culprit = self._blamed_for_sleep(task)
         verb = f"may sleep for {waits.thing(obj)}" if obj is not None else "may sleep"
         return Violation(
@@ -168,7 +168,7 @@ class KernelJudge(Judge):
 
     def pinned(self, task: Task, lock: Any, pin: Pin) -> None:
         """A method releases a lock that its caller holds, and never promised to."""
-        task.machine.violation(calls.released(task, lock, pin))
+        task.machine.violation(promises.released(task, lock, pin))
 
     def misused(self, task: Task, lock: Any, rule: str, what: str) -> None:
         """A rule of using a lock is broken, and the lock's state still means something."""

@@ -33,7 +33,7 @@ microseconds when they are looked up; so each method's wrapper is written out.  
 
         return checked
 
-The inline tests only decide whether all is well; whatever is not goes to `vfsim.checks.calls`,
+The inline tests only decide whether all is well; whatever is not goes to `vfsim.checks.promises`,
 which evaluates the same clauses one by one, slowly, and words the report.  A test holds the two to
 the same verdicts.  Conditions (``when=``, ``expects``) that are a single ``return`` are written out
 too.
@@ -56,7 +56,7 @@ import linecache
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from vfsim.checks import calls
+from vfsim.checks import calls, exits, promises
 from vfsim.checks.rules import Clause, Kind, LockPath, Predicate
 from vfsim.sim.context import NOBLOCK, enter
 from vfsim.sim.state import K
@@ -98,15 +98,15 @@ def compile_site(site: Site) -> FunctionType:
         "NB": NOBLOCK.key,
         "NOBLOCK": NOBLOCK,
         "enter": enter,
-        "enter_wrong": calls.enter_wrong,
-        "gives": calls.gives,
-        "holds_class": calls.holds_class,
-        "leave": calls.leave,
-        "leave_raising": calls.leave_raising,
+        "enter_wrong": promises.enter_wrong,
+        "gives": exits.gives,
+        "holds_class": promises.holds_class,
+        "leave": exits.leave,
+        "leave_raising": exits.leave_raising,
         "begin": calls.begin,
-        "odd_result": calls.odd_result,
-        "wrong_result": calls.wrong_result,
-        "ODD": calls.ODD,
+        "odd_result": exits.odd_result,
+        "wrong_result": exits.wrong_result,
+        "ODD": exits.ODD,
         "site": site,
         "quiet": site.quiet,
         "raw": site.raw,

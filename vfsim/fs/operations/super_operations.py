@@ -34,9 +34,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vfsim.checks.calls import Call, holds, label, running_call
+from vfsim.checks.calls import Call, running_call
 from vfsim.checks.contract import Operations
 from vfsim.checks.lifetime import freed_by
+from vfsim.checks.promises import holds, label
 from vfsim.checks.rules import (
     ADAPTED,
     Lock,

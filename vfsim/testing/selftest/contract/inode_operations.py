@@ -226,8 +226,10 @@ def _gets_no_references(real: Any, nd: Nameidata, *child: Any) -> None:
     raise ECHILD()
 
 
-def _walks_once(real: Any, name: str, flags: int, walk: Callable[[str, int], Any]) -> Any:
-    return walk(name, flags | LOOKUP_RCU)
+def _walks_once(
+    real: Any, name: str, flags: int, dfd: int, walk: Callable[[str, int, int], Any]
+) -> Any:
+    return walk(name, flags | LOOKUP_RCU, dfd)
 
 
 def _sleep_without_dentry(call: Call) -> Any:
