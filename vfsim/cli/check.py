@@ -9,14 +9,12 @@ import click
 
 from vfsim.checks import tables
 from vfsim.cli import common, kept
-from vfsim.cli.common import Document, counted
+from vfsim.cli.common import Asked, Document, counted
 from vfsim.cli.kept import Kept
 from vfsim.testing import check as checking
 from vfsim.testing.target import load, program_for
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from vfsim.testing.check import Checked
 
 
@@ -41,18 +39,9 @@ def check(
     target: str,
     schedules: int,
     audit: bool,
-    shrink: bool,
-    tests: Path | None,
-    seed: int,
-    strategy: str,
-    mount_options: str,
-    faults: str,
-    device: int | None,
-    races: bool,
-    jobs: int,
     no_store: bool,
     resume: bool,
-    document: Document,
+    asked: Asked,
 ) -> int:
     """Check a filesystem: contract, conformance and concurrency.
 
@@ -62,21 +51,24 @@ def check(
     and every umount for leaks. Failures are kept in .vfsim/failures and replayed first the next
     time.
     """
+    document = asked.document
     with document.quiet():
         filesystem = load(target).filesystem()
-        subject = checking.Subject(target, filesystem, device, mount_options, faults, audit)
-        store = Kept(target, subject.options, strategy, seed, no_store)
+        subject = checking.Subject(
+            target, filesystem, asked.device, asked.mount_options, asked.faults, audit
+        )
+        store = Kept(target, subject.options, asked.strategy, asked.seed, no_store)
         campaigns = store.campaigns(resume)
-        known = store.failures(program_for, races)
+        known = store.failures(program_for, asked.races)
         with common.TerminalProgress() as progress:
             result = checking.check(
                 subject,
-                seed=seed,
+                seed=asked.seed,
                 schedules=schedules,
-                shrink=shrink,
-                strategy=strategy,
-                jobs=jobs,
-                races=races,
+                shrink=asked.shrink,
+                strategy=asked.strategy,
+                jobs=asked.jobs,
+                races=asked.races,
                 campaigns=campaigns,
                 first=known,
                 progress=progress,
@@ -84,7 +76,7 @@ def check(
     store.keep(result.failures, {**campaigns, **result.campaigns})
     _keep_coverage(result)
     document.write(result.as_dict())
-    common.write_tests(document, tests, result.failures)
+    common.write_tests(document, asked.tests, result.failures)
     _print(document, result)
     return (
         {"clean": 0, "bug": 1, "interrupted": 130}[result.verdict]

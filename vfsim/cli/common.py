@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -44,8 +46,38 @@ def jobs_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)  # fmt: skip
 
 
+@attrs.frozen
+class Asked:
+    """What the options say that `check` and `explore` both have.
+
+    Attributes:
+        seed, strategy, jobs, races, shrink: of the search.
+        mount_options, faults, device: of the filesystem and its world.
+        tests: the file for tests, if any.  document: where the JSON goes.
+    """
+
+    seed: int
+    strategy: str
+    jobs: int
+    races: bool
+    shrink: bool
+    mount_options: str
+    faults: str
+    device: int | None
+    tests: Path | None
+    document: Document
+
+
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What `check` and `explore` both take."""
+    """Give a command what `check` and `explore` both take: together, as ``asked``."""
+    names = [field.name for field in attrs.fields(Asked)]
+
+    @functools.wraps(command)
+    def collecting(**given: Any) -> Any:
+        asked = Asked(**{name: given.pop(name) for name in names})
+        return command(asked=asked, **given)
+
+    decorated: Callable[..., Any] = collecting
     for decorate in (
         json_option,
         jobs_option,
@@ -100,8 +132,8 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Of the search; the same seed gives the same search.",
         ),
     ):
-        command = decorate(command)
-    return command
+        decorated = decorate(decorated)
+    return decorated
 
 
 @contextlib.contextmanager

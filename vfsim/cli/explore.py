@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from vfsim.checks import tables
 from vfsim.cli import common, kept
-from vfsim.cli.common import Document
+from vfsim.cli.common import Asked
 from vfsim.cli.kept import Kept
 from vfsim.explore.explore import search
 from vfsim.explore.program import FunctionProgram
 from vfsim.testing.scenario import ScenarioProgram
 from vfsim.testing.target import BadTarget, Target, load, program_for
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command()
@@ -34,29 +29,22 @@ if TYPE_CHECKING:
 def explore(
     target: str,
     schedules: int,
-    shrink: bool,
-    tests: Path | None,
-    seed: int,
-    strategy: str,
-    mount_options: str,
-    faults: str,
-    device: int | None,
-    races: bool,
-    jobs: int,
     no_store: bool,
     resume: bool,
-    document: Document,
+    asked: Asked,
 ) -> int:
     """Run a scenario under many schedules.
 
     TARGET holds a vfsim.Scenario.  Failures are kept in .vfsim/failures and replayed first the next
     time.
     """
+    document = asked.document
     with document.quiet():
-        program = _program(load(target), mount_options, device, faults)
-        store = Kept(program.target or target, program.options, strategy, seed, no_store)
+        program = _program(load(target), asked)
+        kept_of = program.target or target
+        store = Kept(kept_of, program.options, asked.strategy, asked.seed, no_store)
         campaign = store.campaigns(resume).get(program.name)
-        known = store.failures(program_for, races)
+        known = store.failures(program_for, asked.races)
         tables.reset()
         with common.TerminalProgress() as progress:
             progress.begin(schedules)
@@ -64,11 +52,11 @@ def explore(
             found = search(
                 program,
                 schedules=schedules,
-                shrink=shrink,
-                strategy=strategy,
-                seed=seed,
-                jobs=jobs,
-                races=races,
+                shrink=asked.shrink,
+                strategy=asked.strategy,
+                seed=asked.seed,
+                jobs=asked.jobs,
+                races=asked.races,
                 campaign=campaign,
                 first=known,
                 progress=progress.advance,
@@ -81,18 +69,18 @@ def explore(
         document.say(f"  {line}")
     for text in found.suspicions:
         document.say(text)
-    common.write_tests(document, tests, found.failures)
+    common.write_tests(document, asked.tests, found.failures)
     document.say(str(found))
     return 130 if found.interrupted else 1 if found.failures else 0
 
 
-def _program(
-    target: Target, mount_options: str, device: int | None, faults: str
-) -> ScenarioProgram | FunctionProgram:
+def _program(target: Target, asked: Asked) -> ScenarioProgram | FunctionProgram:
     function = target.function()
     if function is not None:
         return FunctionProgram(function)
     try:
-        return ScenarioProgram(target.scenario(), None, device, mount_options, target.text, faults)
+        return ScenarioProgram(
+            target.scenario(), None, asked.device, asked.mount_options, target.text, asked.faults
+        )
     except TypeError as error:
         raise BadTarget(f"{target.place}: {error}") from None

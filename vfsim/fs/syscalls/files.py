@@ -6,7 +6,6 @@ Those that move the file position hold ``f_pos_lock`` while they run (`fdget_pos
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from vfsim.fs.fdtable import fdget, fdget_pos, fdget_raw, fdput, fdput_pos, filp_close
 from vfsim.fs.file import FMODE_PATH, FMODE_PREAD, FMODE_PWRITE, O_NOATIME
@@ -19,9 +18,6 @@ from vfsim.fs.process import current_process
 from vfsim.fs.read_write import getdents, vfs_fsync_range, vfs_llseek, vfs_read, vfs_write
 from vfsim.fs.syscalls.entry import Buffer, Part, as_bytes, syscall
 from vfsim.sim.errors import EBADF, EINVAL, EPERM, ESPIPE
-
-if TYPE_CHECKING:
-    pass
 
 F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL = range(5)
 _PATH_COMMANDS = (F_DUPFD, F_GETFD, F_SETFD, F_GETFL)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vfsim.fs.lookup import LOOKUP_FOLLOW
 from vfsim.fs.syscalls.entry import Buffer, Part, as_bytes, reading, syscall, writing
 from vfsim.fs.xattr import getxattr, listxattr, removexattr, setxattr
-
-if TYPE_CHECKING:
-    pass
 
 
 class XattrCalls(Part):
