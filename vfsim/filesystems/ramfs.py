@@ -269,9 +269,13 @@ class RamSuper(SimpleSuperOperations):
         return generic_delete_inode(inode)
 
     def show_options(self, dentry: Dentry) -> str:
-        """Never sleeps.  The mode, if it is not the usual one."""
-        info: RamInfo = dentry.d_sb.s_fs_info
-        return "" if info.mode == 0o755 else f",mode={info.mode:o}"
+        """Never sleeps.  The mode, if it is not the usual one (and known: who derives from ramfs
+        may keep something else in ``s_fs_info``).
+        """
+        info = dentry.d_sb.s_fs_info
+        if not isinstance(info, RamInfo) or info.mode == 0o755:
+            return ""
+        return f",mode={info.mode:o}"
 
 
 def ramfs_get_inode(sb: SuperBlock, dir: Inode | None, mode: int, dev: int) -> Inode:
