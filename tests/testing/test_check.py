@@ -219,3 +219,21 @@ def test_wrong_arguments_are_refused() -> None:
         found(ToyFS, strategy="nothing")
     with pytest.raises(LookupError, match="no scenario called nothing"):
         Subject("", ToyFS).program("nothing")
+
+
+def test_what_cannot_be_mounted_is_not_mounted_to_tell_of_it() -> None:
+    """The summary tells what was seen: nothing runs after the check, when nobody watches it."""
+    mounts: list[int] = []
+
+    class Unmountable(ToyFS):
+        name = "unmountable"
+
+        def fill_super(self, sb: Any, data: str) -> None:
+            mounts.append(1)
+            raise KeyError("no such thing")
+
+    result = found(Unmountable, shrink=False)
+    assert result.verdict == "bug" and result.unlike == []
+    before = len(mounts)
+    assert summary(result)[-1] == "1 bug found."
+    assert len(mounts) == before > 0

@@ -110,7 +110,7 @@ def summary(result: Checked) -> list[str]:
     if result.skipped:
         text += f"; {result.skipped:,} do not apply"
     lines.append(f"  conformance   {text}")
-    lines += [f"  unlike Linux  {said}: not asked" for said in subject.probe().differences()]
+    lines += [f"  unlike Linux  {said}: not asked" for said in result.unlike]
     for refusal, assertions in result.declared.items():
         met = f"in {counted(len(assertions), 'assertion')}" if assertions else "never met"
         lines.append(f"  by design     {refusal}; {met}")

@@ -158,6 +158,7 @@ class Checked:
         declared: those that came to a call which is refused by design, by the declaration.
         explorations: one per scenario.
         left_out: scenarios that need what the filesystem does not have.
+        unlike: what it does otherwise than nearly all others, and is not asked about.
         coverage: methods called, cells checked, and what the schedules showed.
         suspicions: what they show of lock order together and no one by itself, told.
         endless: runs that made no progress; a few of them end the check.
@@ -174,6 +175,7 @@ class Checked:
     declared: dict[Refusal, list[str]] = attrs.Factory(dict)
     explorations: list[Exploration] = attrs.Factory(list)
     left_out: list[str] = attrs.Factory(list)
+    unlike: list[str] = attrs.Factory(list)
     coverage: dict[str, Any] = attrs.Factory(dict)
     suspicions: list[str] = attrs.Factory(list)
     endless: int = 0
@@ -289,6 +291,7 @@ def check(
         mounted = _run_alone(result, MountProgram(subject), watch)
         if not watch.interrupted and all(v.kind in ("soft", "leak") for v in mounted):
             caps = subject.probe()
+            result.unlike = caps.differences()
             _conformance(result, suite, caps, watch, progress)
             _corpus(result, corpus, caps, watch, progress)
             chosen = _chosen(result, scenarios, caps)
