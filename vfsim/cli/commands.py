@@ -18,6 +18,7 @@ from vfsim.cli.common import stop_talking
 from vfsim.cli.contract import contract
 from vfsim.cli.explore import explore
 from vfsim.cli.fuzz import fuzz
+from vfsim.cli.main import INTERRUPTED
 from vfsim.cli.replay import replay
 from vfsim.cli.selftest import selftest
 from vfsim.explore.parallel import EngineError
@@ -28,7 +29,7 @@ from vfsim.testing.target import BadTarget
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CLEAN, BUG, MISUSE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
+CLEAN, BUG, MISUSE, BROKEN = 0, 1, 2, 3
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

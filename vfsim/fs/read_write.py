@@ -260,7 +260,7 @@ class DirContext:
             name: as in the directory.  ino: its inode number.  d_type: DT_* (``mode >> 12``).
         """
         length = len(name if name.isascii() else name.encode("utf-8", "surrogateescape"))
-        need = length + 27 & ~7  # as in struct linux_dirent64
+        need = _dirent_size(length)
         if need > self.room:
             self.full = True
             return False
@@ -275,7 +275,7 @@ class DirContext:
         """Never sleeps.  As `emit` of one after the other; returns how many of them went in."""
         names = [entry[0] for entry in entries]
         lengths = Counter(map(len, names))  # few, whatever the number of names
-        need = sum((length + 27 & ~7) * count for length, count in lengths.items())
+        need = sum(_dirent_size(length) * count for length, count in lengths.items())
         if need > self.room or self._may_fail or not "".join(names).isascii():
             return sum(1 for _ in takewhile(lambda entry: self.emit(*entry), entries))
         self.room -= need
@@ -295,6 +295,11 @@ class DirContext:
                     return False
                 self.pos = pos + 1
         return True
+
+
+def _dirent_size(length: int) -> int:
+    """The bytes of an entry whose name has so many, as in ``struct linux_dirent64``."""
+    return length + 27 & ~7
 
 
 def parent_ino(dentry: Dentry) -> int:

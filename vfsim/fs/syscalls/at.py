@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vfsim.fs import by_path
 from vfsim.fs.attr import chmod_common, chown_common, utimes_common, vfs_getattr
-from vfsim.fs.fdtable import fdget_raw, fdput
 from vfsim.fs.lookup import LOOKUP_FOLLOW
 from vfsim.fs.mount import path_get, path_put
 from vfsim.fs.namei import AT_FDCWD
@@ -172,8 +171,4 @@ class AtCalls(Part):
                 return fn(path, *args)
             finally:
                 path_put(path)
-        file, how = fdget_raw(dfd)
-        try:
-            return fn(file.f_path, *args)
-        finally:
-            fdput(file, how)
+        return self._of_any(dfd, fn, *args)

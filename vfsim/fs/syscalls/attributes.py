@@ -19,7 +19,7 @@ from vfsim.fs.attr import (
     vfs_truncate,
 )
 from vfsim.fs.dcache import d_inode
-from vfsim.fs.fdtable import fdget, fdget_raw, fdput
+from vfsim.fs.fdtable import fdget, fdput
 from vfsim.fs.fiemap import FIEMAP_MAX_OFFSET, FiemapExtentInfo, do_fiemap
 from vfsim.fs.file import FMODE_WRITE
 from vfsim.fs.inode import S_APPEND
@@ -72,11 +72,7 @@ class AttributeCalls(Part):
     @syscall
     def fstat(self, fd: int) -> KStat:
         """Sleeps.  The attributes of an open file.  Raises EBADF."""
-        file, how = fdget_raw(fd)
-        try:
-            return vfs_getattr(file.f_path)
-        finally:
-            fdput(file, how)
+        return self._of_any(fd, vfs_getattr)
 
     @syscall
     def access(self, path: str, mode: int) -> None:

@@ -11,7 +11,7 @@ import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from vfsim.fs import echild
-from vfsim.fs.fdtable import fdget, fdput
+from vfsim.fs.fdtable import fdget, fdget_raw, fdput
 from vfsim.fs.mount import Path, mnt_drop_write, mnt_want_write, path_put
 from vfsim.fs.namei import AT_FDCWD, retry_estale, user_path
 from vfsim.fs.strace import call_text
@@ -20,6 +20,7 @@ from vfsim.sim.state import K
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vfsim.fs.file import File
     from vfsim.fs.kernel import Kernel
     from vfsim.sim.task import Task
 
@@ -99,11 +100,18 @@ class Part:
             path_put(path)
 
     def _of(self, fd: int, fn: Callable[..., T], *args: Any) -> T:
-        file, how = fdget(fd)
-        try:
-            return fn(file.f_path, *args)
-        finally:
-            fdput(file, how)
+        return _with(*fdget(fd), fn, *args)
+
+    def _of_any(self, fd: int, fn: Callable[..., T], *args: Any) -> T:
+        """As `_of`, of a file that is good for naming only (O_PATH), too."""
+        return _with(*fdget_raw(fd), fn, *args)
+
+
+def _with(file: File, how: int, fn: Callable[..., T], *args: Any) -> T:
+    try:
+        return fn(file.f_path, *args)
+    finally:
+        fdput(file, how)
 
 
 def as_bytes(data: Buffer) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vfsim.fs.dcache import dput
-from vfsim.fs.fdtable import fdget, fdget_raw, fdput
+from vfsim.fs.fdtable import fdget, fdput
 from vfsim.fs.ioctl import do_vfs_ioctl
 from vfsim.fs.lookup import LOOKUP_FOLLOW
 from vfsim.fs.mount import check_mnt, mntput_no_expire, path_put
@@ -48,11 +48,8 @@ class FilesystemCalls(Part):
     @syscall
     def fstatfs(self, fd: int) -> KStatfs:
         """Sleeps.  How full the filesystem of an open file is.  Raises EBADF, ENOSYS."""
-        file, how = fdget_raw(fd)
-        try:
-            return _statfs(file.f_path.dentry)
-        finally:
-            fdput(file, how)
+        found: KStatfs = self._of_any(fd, reading, _statfs)
+        return found
 
     @syscall
     def ustat(self, dev: int) -> KStatfs:

@@ -7,7 +7,7 @@ from stat import S_IFIFO, S_ISLNK
 
 from vfsim.fs import by_path
 from vfsim.fs.attr import touch_atime
-from vfsim.fs.fdtable import fdget_raw, fdput, filp_close
+from vfsim.fs.fdtable import filp_close
 from vfsim.fs.mount import Path
 from vfsim.fs.open import do_filp_open
 from vfsim.fs.operations import InodeOperations
@@ -73,11 +73,7 @@ class NameCalls(Part):
         """
         if not capable(CAP_DAC_READ_SEARCH):
             raise ENOENT()
-        file, how = fdget_raw(fd)
-        try:
-            by_path.do_link_file(file.f_path, new)
-        finally:
-            fdput(file, how)
+        self._of_any(fd, by_path.do_link_file, new)
 
     @syscall
     def symlink(self, target: str, path: str) -> None:
